@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * DMA memory and start-up of DPDK's environment layer.
+ *
+ * memory_init with .use_eal starts EAL once per process (after fork, before threads): hugepages where they exist,
+ * otherwise --no-huge. Without it (unit tests, simulation, tools that touch no device) DMA memory is plain aligned
+ * memory with the same interface.
+ */
+#ifndef LANEFS_REACTOR_MEMORY_H
+#define LANEFS_REACTOR_MEMORY_H
+
+#include "reactor/base.h"
+
+struct memory_options {
+	bool use_eal;
+	bool need_hugepages;   /* fail instead of falling back to --no-huge */
+	unsigned limit_mib;    /* heap limit without hugepages, MiB; 0: 256 */
+	const int *cores;      /* cores that EAL is told of; NULL: all allowed */
+	unsigned core_count;
+};
+/* -ENOMEM, -ENODEV (need_hugepages and none), -EALREADY. One log line says what and how to mend it. */
+int memory_init(const struct memory_options *options) MUST_CHECK;
+bool memory_has_eal(void);
+bool memory_has_hugepages(void);
+
+/* @align is a power of two, at least 64. NULL when there is none. Not for the I/O path: pools are sized at start. */
+void *dma_alloc(size_t size, size_t align) MUST_CHECK;
+void *dma_zalloc(size_t size, size_t align) MUST_CHECK;
+void dma_free(void *memory);
+/* True when @buffer may be handed to a device as it is. */
+bool dma_is_mapped(const void *buffer, size_t size);
+/* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. */
+uint64_t dma_iova(const void *buffer);
+
+/* A pool of equal DMA buffers, owned by one reactor (no locking). Memory is taken in slabs and touched lazily. */
+struct dma_pool;
+int dma_pool_create(size_t buffer_size, size_t align, unsigned count_max, struct dma_pool **out) MUST_CHECK;
+void dma_pool_destroy(struct dma_pool *pool);
+void *dma_pool_get(struct dma_pool *pool) MUST_CHECK; /* NULL when count_max are out */
+void dma_pool_put(struct dma_pool *pool, void *buffer);
+unsigned dma_pool_free_count(const struct dma_pool *pool);
+
+#endif
