@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The filesystem as its callers see it: mount, operations on inodes by number, unmount. The FUSE front end, the tests
+ * and the tools stand on this header; nothing here knows of FUSE.
+ *
+ * A mounted filesystem spreads over all reactors of its group: each allocation group (AG) has an owner, an inode belongs
+ * to the owner of its AG. Every operation is called from a fiber **on the owner of its first inode** (fs_owner) and may
+ * wait; it visits other owners by itself. Errors are negative errno values. When an operation returns, what it did is
+ * applied: later operations see it; it is durable only after fs_fsync, fs_sync or a group commit (about a second).
+ * Permission checks against mode bits are the kernel's (default_permissions); what depends on the caller's ids beyond
+ * that (ownership of new inodes, setgid rules, killpriv) is done here.
+ *
+ * Lookup counts: an entry answered by fs_lookup, fs_create and friends (struct fs_entry) holds one count on its inode,
+ * given back by fs_forget. An inode without links stays usable until its count is zero.
+ */
+#ifndef LANEFS_FS_FS_H
+#define LANEFS_FS_FS_H
+
+#include <sys/stat.h>
+
+#include "blockdev/blockdev.h"
+#include "fs/format.h"
+
+struct fs;
+
+/* ---- life cycle ---- */
+struct fs_mount_options {
+	bool read_only;             /* replays in memory only; writes nothing at all */
+	uint64_t cache_bytes;       /* metadata cache over all reactors; 0: 32 MiB */
+	unsigned commit_ms;         /* unsynced changes become durable after; 0: 1000 */
+	bool discard;               /* unmap freed space */
+	bool noatime;               /* never change access times; else relatime */
+	bool strictatime;
+	bool sync;                  /* every change is durable before its answer */
+	unsigned requests_max;      /* operations that may run at once on a reactor; 0: 256 */
+	/* Called once on reactor 0 when the filesystem stops itself (error < 0) or its device goes away (-ENODEV). Must not wait. */
+	void (*stopped)(struct fs *fs, int error, void *arg);
+	void *arg;
+};
+/* Mounts the bdev of that name, on every reactor of the caller's group. From a fiber of reactor 0. On failure @message
+ * has one line naming object, cause and next step, and nothing was changed on the device (unless replay had begun).
+ * -EINVAL (no lanefs), -EUCLEAN (damage: fsck), -EOPNOTSUPP (version, features), -EROFS, -ENODEV, -EIO, -ENOMEM, -EBUSY. */
+MAY_WAIT int fs_mount(struct bdev_registry *registry, const char *bdev_name, const struct fs_mount_options *options,
+	struct fs **out, char *message, size_t message_size) MUST_CHECK;
+/* Ends operation: drops all lookup counts, reaps orphans, checkpoints, marks clean, closes the device, frees. No
+ * operation may be running. From a fiber of reactor 0. Returns the sticky error, if any; always frees. */
+MAY_WAIT int fs_unmount(struct fs *fs);
+/* Frees the memory of a filesystem whose simulated group was abandoned (power cut). No I/O. */
+void fs_abandon(struct fs *fs);
+
+const struct fs_super *fs_get_super(const struct fs *fs);
+bool fs_read_only(const struct fs *fs);
+int fs_stopped(const struct fs *fs); /* 0, or the sticky error */
+
+/* The reactor that owns an inode number. Any number is allowed (what does not exist is answered by the operation). */
+struct reactor *fs_owner(const struct fs *fs, uint64_t ino);
+
+/* ---- what operations speak of ---- */
+struct fs_cred {
+	uint32_t uid, gid, pid;
+	uint32_t umask;             /* applied to mode by the callee unless a default ACL says otherwise */
+	bool privileged;            /* CAP_FSETID and CAP_SYS_RESOURCE: keeps setgid, may use held-back space */
+};
+
+struct fs_attr {
+	uint64_t ino, size, blocks_512;
+	struct timespec atime, mtime, ctime, btime;
+	uint32_t mode, nlink, uid, gid, rdev_major, rdev_minor, flags, generation;
+};
+struct fs_entry {
+	uint64_t ino;
+	uint32_t generation;
+	struct fs_attr attr;
+};
+struct fs_name {                /* not terminated; 1..255 bytes, else -ENAMETOOLONG / -EINVAL; no '/' */
+	const char *bytes;
+	unsigned length;
+};
+
+/* ---- names (owner of the parent directory) ---- */
+MAY_WAIT int fs_lookup(struct fs *fs, uint64_t parent, struct fs_name name, struct fs_entry *out);
+/* "." and ".." for export: the parent of a directory. */
+MAY_WAIT int fs_parent(struct fs *fs, uint64_t directory, struct fs_entry *out);
+/* nlookup counts come back. Never waits, any reactor. */
+void fs_forget(struct fs *fs, uint64_t ino, uint64_t nlookup);
+
+struct fs_create {
+	struct fs_name name;        /* length 0: O_TMPFILE, no name (-> orphan until linked) */
+	uint32_t mode;              /* S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK with permissions */
+	uint32_t rdev_major, rdev_minor;
+	const char *target;         /* symlinks: target_length bytes, 1..FS_SYMLINK_MAX */
+	unsigned target_length;
+};
+MAY_WAIT int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, const struct fs_cred *cred,
+	struct fs_entry *out);
+MAY_WAIT int fs_link(struct fs *fs, uint64_t parent, struct fs_name name, uint64_t ino, struct fs_entry *out);
+MAY_WAIT int fs_unlink(struct fs *fs, uint64_t parent, struct fs_name name);
+MAY_WAIT int fs_rmdir(struct fs *fs, uint64_t parent, struct fs_name name);
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. On the owner of @from_parent. */
+MAY_WAIT int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to,
+	unsigned flags);
+
+/* Calls emit for entries with a cookie above @cookie until it returns false or the directory ends. "." and ".." come
+ * first (cookies 1 and 2). @plus: out entries carry attributes, and one lookup count each except for "." and "..";
+ * emit must not wait and returns false *before* consuming an entry that does not fit. */
+struct fs_dirent {
+	uint64_t cookie, ino;
+	struct fs_name name;
+	unsigned type;              /* DT_* */
+	const struct fs_entry *entry; /* NULL unless plus (and for "." and "..") */
+};
+typedef bool (*fs_emit_fn)(const struct fs_dirent *dirent, void *arg);
+MAY_WAIT int fs_readdir(struct fs *fs, uint64_t directory, uint64_t cookie, bool plus, fs_emit_fn emit, void *arg);
+
+/* ---- attributes (owner of the inode) ---- */
+MAY_WAIT int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *out);
+enum fs_setattr_mask {
+	FS_SET_MODE = 1 << 0,
+	FS_SET_UID = 1 << 1,
+	FS_SET_GID = 1 << 2,
+	FS_SET_SIZE = 1 << 3,
+	FS_SET_ATIME = 1 << 4,
+	FS_SET_MTIME = 1 << 5,
+	FS_SET_ATIME_NOW = 1 << 6,
+	FS_SET_MTIME_NOW = 1 << 7,
+	FS_SET_CTIME = 1 << 8,
+	FS_SET_KILL_SUIDGID = 1 << 9, /* clear suid, and sgid where group-executable; security.capability goes too */
+	FS_SET_FLAGS = 1 << 10,       /* FS_IOC_SETFLAGS bits */
+};
+MAY_WAIT int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,
+	struct fs_attr *out);
+/* @out_length: bytes of the target. @buffer has FS_SYMLINK_MAX + 1 bytes. */
+MAY_WAIT int fs_readlink(struct fs *fs, uint64_t ino, char *buffer, unsigned *out_length);
+/* Opening checks the inode and counts; close drops the count. Kind of truncation: O_TRUNC in flags. */
+MAY_WAIT int fs_open(struct fs *fs, uint64_t ino, int flags, const struct fs_cred *cred);
+
+/* ---- data (owner of the inode) ---- */
+/* Buffers are DMA memory for the path without copies (others are bounced below). @length: bytes wanted, @out_length:
+ * bytes read (short only at end of file). Holes read as zero. */
+MAY_WAIT int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length);
+enum fs_write_flags {
+	FS_WRITE_DSYNC = 1 << 0,    /* durable before the answer, like O_DSYNC */
+	FS_WRITE_SYNC = 1 << 1,
+	FS_WRITE_KILL_SUIDGID = 1 << 2,
+	FS_WRITE_APPEND = 1 << 3,   /* offset is ignored: end of file, atomically */
+	FS_WRITE_CACHE = 1 << 4,    /* from the kernel's writeback cache: mtime and size are the kernel's */
+};
+MAY_WAIT int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, uint32_t length, uint32_t flags,
+	const struct fs_cred *cred, uint32_t *out_length);
+/* mode: FALLOC_FL_* (0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE]). */
+MAY_WAIT int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_t length, const struct fs_cred *cred);
+/* whence: SEEK_DATA, SEEK_HOLE. -ENXIO. */
+MAY_WAIT int fs_seek(struct fs *fs, uint64_t ino, int whence, uint64_t offset, uint64_t *out);
+MAY_WAIT int fs_fsync(struct fs *fs, uint64_t ino, bool datasync);
+/* Everything applied before the call is durable. Any owner. */
+MAY_WAIT int fs_sync(struct fs *fs);
+/* Copies within the filesystem; both files may have different owners. On the owner of @in. */
+MAY_WAIT int fs_copy_range(struct fs *fs, uint64_t in, uint64_t in_offset, uint64_t out, uint64_t out_offset,
+	uint64_t length, const struct fs_cred *cred, uint64_t *out_copied);
+
+/* ---- extended attributes (owner of the inode); names with prefix, as in xattr(7) ---- */
+MAY_WAIT int fs_xattr_get(struct fs *fs, uint64_t ino, struct fs_name name, void *value, uint32_t size, uint32_t *out_length);
+/* flags: XATTR_CREATE, XATTR_REPLACE. Sizes up to 65536. */
+MAY_WAIT int fs_xattr_set(struct fs *fs, uint64_t ino, struct fs_name name, const void *value, uint32_t length, int flags,
+	const struct fs_cred *cred);
+MAY_WAIT int fs_xattr_remove(struct fs *fs, uint64_t ino, struct fs_name name);
+/* Zero-terminated names one after another; size 0 asks for the length. */
+MAY_WAIT int fs_xattr_list(struct fs *fs, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length);
+
+/* ---- the whole ---- */
+struct fs_statfs {
+	uint64_t blocks, free_blocks, available_blocks; /* 4 KiB; available: without what is held back */
+	uint64_t files, free_files;
+};
+MAY_WAIT int fs_statfs(struct fs *fs, struct fs_statfs *out);
+/* Unmaps free space of [offset, offset + length) in runs of at least min_length bytes. */
+MAY_WAIT int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed);
+/* As FS_IOC_SHUTDOWN with NOLOGFLUSH: the filesystem stops; nothing more is written. */
+MAY_WAIT int fs_shutdown(struct fs *fs);
+
+/* Figures for status; approximate while operations run. Any reactor or the control thread. */
+struct fs_status {
+	uint64_t block_count, free_blocks, used_inodes;
+	uint64_t journal_bytes, journal_used_bytes, journal_groups, journal_group_bytes, journal_flushes, checkpoints;
+	uint64_t durable_sequence, mount_generation;
+	uint64_t cache_bytes, cache_limit_bytes, cache_dirty_bytes, cache_hits, cache_misses;
+	uint64_t inodes_cached, inodes_referenced, transactions, multi_owner_transactions, loans, orphans;
+	uint64_t replayed_groups, replayed_records;
+	uint64_t corrupt_blocks;
+	int error;
+	char error_text[128];
+	char bdev_name[128];
+};
+void fs_get_status(const struct fs *fs, struct fs_status *out);
+const struct bdev *fs_get_bdev(const struct fs *fs);
+
+#endif
