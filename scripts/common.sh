@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Shared by scripts/quickstart and scripts/check: what must be installed, and small helpers. Sourced, not run.
+
+# What the build needs (Debian 12). libdpdk is linked statically, its environment layer only.
+build_packages="gcc libc6-dev pkg-config meson ninja-build libdpdk-dev libnuma-dev libbsd-dev libfdt-dev liburing-dev
+	liburcu-dev libfuse3-dev fuse3 libjson-c-dev libisal-dev libxxhash-dev libblkid-dev libmount-dev uuid-dev
+	libcap-dev libcmocka-dev"
+
+# What the tests need on top.
+test_packages="clang llvm python3 rsync git sqlite3 fio attr acl e2fsprogs procps util-linux"
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Prints those of its arguments that are not installed.
+missing_packages() {
+	for package in "$@"; do
+		state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state=
+		[ "$state" = installed ] || printf '%s ' "$package"
+	done
+}
+
+# Installs what is missing of its arguments; asks for root only when there is something to do.
+install_packages() {
+	command -v dpkg-query >/dev/null 2>&1 || die "this script installs Debian packages and found no dpkg-query"
+	missing=$(missing_packages "$@")
+	if [ -z "$missing" ]; then
+		say "    all there"
+		return 0
+	fi
+	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null 2>&1; then
+		die "missing packages: ${missing}- install them as root, then run this again"
+	fi
+	say "    installing: $missing"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+	# shellcheck disable=SC2086 # a list of words
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >/dev/null
+}
+
+# True when its argument is a mount point of a lanefs that answers.
+is_lanefs() {
+	while read -r _ directory type _; do
+		[ "$directory" = "$1" ] && [ "$type" = fuse.lanefs ] && return 0
+	done </proc/self/mounts
+	return 1
+}
