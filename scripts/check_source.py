@@ -21,9 +21,9 @@ LAYERS = {
     'reactor': [],
     'nvme': ['reactor'],
     'blockdev': ['nvme', 'reactor'],
-    'fs': ['blockdev', 'reactor', 'control'],
+    'fs': ['blockdev', 'reactor'],
     'mkfs': ['fs', 'blockdev', 'reactor'],
-    'control': ['mkfs', 'reactor'],
+    'control': ['fs', 'mkfs', 'blockdev', 'reactor'],
 }
 
 
