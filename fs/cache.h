@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The metadata cache of one owner: 4 KiB blocks by number, verified when read, pinned while used, dirty from the first
+ * change until a snapshot of them is home.
+ *
+ * A block is in the cache of the owner whose structure it belongs to (maps, AG headers, inode and orphan blocks: owner of
+ * the AG; tree and xattr blocks: owner of the inode). Only tx_dirty changes contents.
+ */
+#ifndef LANEFS_FS_CACHE_H
+#define LANEFS_FS_CACHE_H
+
+#include "fs/fs_internal.h"
+
+struct buf {
+	struct cds_hlist_node hash;
+	struct cds_list_head lru;       /* clean and unpinned */
+	struct cds_list_head dirty;     /* dirty list, in order of first_part */
+	uint64_t block;
+	uint64_t owner_id;              /* block_header.owner */
+	uint8_t *data;                  /* FS_BLOCK_SIZE bytes, DMA memory */
+	struct fiber_cond wait;         /* for reading to end */
+	uint64_t first_part, last_part; /* stream numbers of the first and last record since the last snapshot; valid while logged */
+	uint64_t homing_first_part;     /* first_part of the snapshot in flight; valid while homing */
+	unsigned pins;
+	uint16_t type;                  /* enum block_type */
+	bool reading, valid;
+	bool fresh;                     /* made by buf_new, nothing logged yet: dropped when unpinned */
+	bool logged;                    /* full image logged since the last snapshot (so: dirty) */
+	bool homing;                    /* a snapshot is on its way home */
+	bool dead;                      /* freed: out of the hash, memory goes when unpinned and not homing */
+};
+
+int cache_create(struct owner *owner, uint64_t bytes) MUST_CHECK;
+void cache_destroy(struct owner *owner);
+
+/* The block, read and verified if need be, pinned. -EUCLEAN (logged), -EIO, -ENODEV, -ENOMEM. */
+MAY_WAIT int buf_get(struct owner *owner, uint64_t block, enum block_type type, uint64_t owner_id, struct buf **out) MUST_CHECK;
+/* A block with new content: zeroed, header filled, pinned, not read. The caller has reserved the block and fills it in
+ * its apply step. Dropped if unpinned before a transaction logged it. */
+MAY_WAIT int buf_new(struct owner *owner, uint64_t block, enum block_type type, uint64_t owner_id, struct buf **out) MUST_CHECK;
+/* Cached and valid: pinned; otherwise NULL. Does not wait. */
+struct buf *buf_find(struct owner *owner, uint64_t block);
+void buf_pin(struct buf *buf);
+void buf_put(struct owner *owner, struct buf *buf);
+/* The block was freed by the transaction being applied: not written home any more. The pin stays the caller's. */
+void buf_kill(struct owner *owner, struct buf *buf);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The filesystem inside: struct fs is what all reactors share (constant after mount, but for a few atomics), struct owner
+ * is what one reactor owns. Code reaches an owner's state only from fibers and messages of that owner.
+ *
+ *   fs.c         mount, unmount, state blocks        journal*.c   the log (reactor 0), streams, checkpoint, replay
+ *   cache.c      metadata blocks of one owner        tx.c         reserve, prepare, apply over several owners
+ *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
+ *   tree.c       B+trees (plan, apply)               dir.c, map.c directories and extent maps on trees
+ *   range.c      file-range locks                    namei*.c, file*.c, attr.c, xattr.c   the operations of fs.h
+ */
+#ifndef LANEFS_FS_FS_INTERNAL_H
+#define LANEFS_FS_FS_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "fs/fs.h"
+#include "fs/verify.h"
+#include "reactor/log.h"
+#include "reactor/memory.h"
+
+struct journal;      /* the log, owned by reactor 0 */
+struct cache;        /* metadata blocks of an owner */
+struct alloc;        /* free space of an owner */
+struct inode_table;
+struct stream;       /* an owner's end of the log */
+struct tx_pool;
+
+struct owner {
+	struct fs *fs;
+	unsigned index;              /* = index of its reactor */
+	struct reactor *reactor;
+	struct bdev_desc *desc;
+	struct bdev_channel *channel;
+	struct cache *cache;
+	struct alloc *alloc;
+	struct inode_table *inodes;
+	struct stream *stream;
+	struct tx_pool *txs;
+	unsigned operations;         /* running */
+	struct {
+		uint64_t transactions, multi_owner, loans;
+		atomic_llong free_blocks_delta, used_inodes_delta; /* since mount; summed by statfs */
+	} stats;
+};
+
+struct fs {
+	struct fs_super super;
+	struct fs_mount_options options;
+	struct reactor_group *group;
+	struct bdev_registry *registry;
+	char bdev_name[128];
+	unsigned owner_count;
+	struct owner *owners[REACTOR_COUNT_MAX];
+	struct journal *journal;
+	struct replay_image_table *overlay; /* read-only mounts: replayed images; NULL otherwise */
+	bool read_only;
+	bool volatile_cache;         /* of the device */
+	atomic_int stopped;          /* 0, or the sticky error */
+	char error_text[128];        /* written once, by whoever set stopped */
+	uint64_t free_blocks_at_mount, used_inodes_at_mount;
+	uint64_t replayed_groups, replayed_records;
+	atomic_ullong corrupt_blocks, tx_ids;
+};
+
+static inline struct owner *owner_here(const struct fs *fs) { return fs->owners[reactor_index(reactor_self())]; }
+static inline struct owner *owner_of_ag(const struct fs *fs, uint32_t ag) { return fs->owners[ag % fs->owner_count]; }
+/* The place that an inode number stands for: itself, but for the root. */
+static inline uint64_t ino_place(const struct fs *fs, uint64_t ino)
+{
+	return ino == FS_ROOT_INODE ? le64_get(fs->super.root_place) : ino;
+}
+static inline struct owner *owner_of_ino(const struct fs *fs, uint64_t ino)
+{
+	return owner_of_ag(fs, ino_ag(ino_place(fs, ino)) % le32_get(fs->super.ag_count));
+}
+static inline uint32_t ag_of_block(const struct fs *fs, uint64_t block)
+{
+	return (uint32_t)((block - le64_get(fs->super.first_ag_block)) / le32_get(fs->super.ag_blocks));
+}
+static inline uint32_t ag_relative(const struct fs *fs, uint64_t block)
+{
+	return (uint32_t)((block - le64_get(fs->super.first_ag_block)) % le32_get(fs->super.ag_blocks));
+}
+/* A run of blocks on the device. */
+struct run {
+	uint64_t block;
+	uint32_t count;
+};
+
+/* Stops the filesystem for good (first error wins): logged once, mutations answer -EROFS from then on, waiters -EIO.
+ * @block 0: none. Any reactor, no wait. Returns @error. */
+int fs_stop(struct fs *fs, int error, uint64_t block, const char *what);
+/* A bad block: counted and logged with the failing field; returns -EUCLEAN. Does not stop the filesystem. */
+int fs_corrupt(struct fs *fs, uint64_t block, const char *field);
+/* 0, or what a changing operation answers now: -EROFS (read-only or stopped), -EIO (device gone). */
+static inline int fs_may_change(const struct fs *fs)
+{
+	if (UNLIKELY(fs->read_only))
+		return -EROFS;
+	const int error = atomic_load_explicit(&fs->stopped, memory_order_relaxed);
+	return LIKELY(!error) ? 0 : error == -ENODEV || error == -EIO ? -EIO : -EROFS;
+}
+/* Like reactor_wall_ns, as a timespec. */
+static inline struct timespec fs_now(void)
+{
+	const uint64_t ns = reactor_wall_ns();
+	return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_SEC), .tv_nsec = (long)(ns % NS_PER_SEC)};
+}
+
+/* Deliberate breakages for the sabotage build: LANEFS_SABOTAGE=name[,name]; always false otherwise. */
+enum sabotage {
+	SABOTAGE_NO_GROUP_FLUSH,      /* no FLUSH before a group that maps new data */
+	SABOTAGE_EARLY_TAIL,          /* log space reused before the state block is durable */
+	SABOTAGE_NO_QUARANTINE,       /* freed blocks reused at once */
+	SABOTAGE_NO_PREVIOUS_CRC,     /* replay does not check the chain */
+	SABOTAGE_NO_FSYNC_FLUSH,      /* fsync answers before the FLUSH after its group */
+	SABOTAGE_EARLY_HOME,          /* home writes before their records are durable */
+	SABOTAGE_NO_FULL_IMAGE,       /* first touch logs only the byte range */
+	SABOTAGE_SPLIT_TX,            /* the cut does not keep transactions of several owners whole */
+	SABOTAGE_COUNT,
+};
+#ifdef LANEFS_SABOTAGE
+bool sabotage(enum sabotage what);
+#else
+static inline bool sabotage(enum sabotage what) { return false; }
+#endif
+
+#endif
