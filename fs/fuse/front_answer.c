@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Filling the kernel's structs.
+ *
+ * Names (negative ones too) and attributes are cached by the kernel without limit: nobody but the kernel's own requests
+ * changes this filesystem. Why each change is seen all the same:
+ *
+ * | change                              | who refreshes what the kernel cached                                       |
+ * | create, mkdir, symlink, mknod, link | the answer's entry; the kernel drops the directory's attributes itself     |
+ * | unlink, rmdir, rename (and victims) | the kernel: nlink, ctime, both directories, the dentries                   |
+ * | ctime and nlink through other names | same nodeid, same attributes                                               |
+ * | setattr, chown, truncate            | the answer's attributes                                                    |
+ * | write, fallocate, copy: size, times | the kernel drops them itself after the answer                              |
+ * | read: atime                         | the kernel drops atime itself                                              |
+ * | setxattr, removexattr: ctime        | the kernel drops ctime itself                                              |
+ * | suid/sgid killed by write,          | nobody: the front end tells the kernel (forget_attributes) before          |
+ * |   O_TRUNC, fallocate, copy          |   it answers; only once a suid or sgid file was seen                       |
+ * | file flags (chattr): ctime          | nobody: forget_attributes before the answer                                |
+ * | FS_IOC_SHUTDOWN, device removed     | not undone: what is cached stays readable, the rest answers errors         |
+ */
+#include "fs/fuse/front_request.h"
+
+struct fs_cred front_cred(const struct front_request *request)
+{
+	const struct fuse_in_header *header = request->header;
+	/* The kernel has applied the umask (DONT_MASK is off). It does not say which capabilities the caller has; where
+	 * CAP_FSETID matters it says so by a flag of its own (KILL_SUIDGID). */
+	return (struct fs_cred){
+		.uid = header->uid, .gid = header->gid, .pid = header->pid, .privileged = header->uid == 0};
+}
+
+void front_fill_attr(struct front_session *session, const struct fs_attr *attr, struct fuse_attr *out)
+{
+	if (S_ISREG(attr->mode) && (attr->mode & (S_ISUID | S_ISGID)))
+		atomic_store_explicit(&session->suid_seen, true, memory_order_relaxed);
+	*out = (struct fuse_attr){
+		.ino = attr->ino,
+		.size = attr->size,
+		.blocks = attr->blocks_512,
+		.atime = (uint64_t)attr->atime.tv_sec,
+		.mtime = (uint64_t)attr->mtime.tv_sec,
+		.ctime = (uint64_t)attr->ctime.tv_sec,
+		.atimensec = (uint32_t)attr->atime.tv_nsec,
+		.mtimensec = (uint32_t)attr->mtime.tv_nsec,
+		.ctimensec = (uint32_t)attr->ctime.tv_nsec,
+		.mode = attr->mode,
+		.nlink = attr->nlink,
+		.uid = attr->uid,
+		.gid = attr->gid,
+		.rdev = wire_rdev_encode(attr->rdev_major, attr->rdev_minor),
+		.blksize = 4096,
+	};
+}
+
+void front_fill_entry(struct front_session *session, const struct fs_entry *entry, struct fuse_entry_out *out)
+{
+	*out = (struct fuse_entry_out){
+		.nodeid = entry->ino,
+		.generation = entry->generation,
+		.entry_valid = FRONT_VALID_SECONDS,
+		.attr_valid = FRONT_VALID_SECONDS,
+	};
+	front_fill_attr(session, &entry->attr, &out->attr);
+}
+
+void front_answer_attr(struct front_request *request, const struct fs_attr *attr)
+{
+	request->out.attr = (struct fuse_attr_out){.attr_valid = FRONT_VALID_SECONDS};
+	front_fill_attr(request->session, attr, &request->out.attr.attr);
+	request->out_size = sizeof(request->out.attr);
+}
+
+void front_answer_entry(struct front_request *request, const struct fs_entry *entry)
+{
+	front_fill_entry(request->session, entry, &request->out.entry);
+	request->out_size = sizeof(request->out.entry);
+	request->granted_ino = entry->ino;
+}

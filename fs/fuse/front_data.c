@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Operations on file data. Handles are stateless: everything goes by nodeid, `fh` is always 0.
+ *
+ * A payload is never copied here: WRITE's data lies page-aligned in the buffer that the kernel filled, READ's answer is
+ * sent out of the buffer that the device filled.
+ *
+ * suid and sgid. With HANDLE_KILLPRIV_V2 the kernel leaves it to us to drop these bits on write, O_TRUNC, fallocate and
+ * copy, but goes on believing the mode that it has cached: an execve right after a write would still honour suid. So
+ * before such a change the mode is looked at, and if it has the bits, the kernel is told to forget the inode's
+ * attributes before the answer. That costs a getattr per write, hence only once a file with such bits was seen at all.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fs/fuse/front_request.h"
+
+/* FOPEN_KEEP_CACHE: nobody else changes the file. FOPEN_NOFLUSH: close need not wait for mapped pages. An O_DIRECT file
+ * gets FOPEN_DIRECT_IO, because only then do its writes run in parallel (and O_SYNC shows in them alone); older kernels
+ * than 6.6, which offer no DIRECT_IO_ALLOW_MMAP, would leave other openers of the file with stale pages and no shared
+ * mapping: there O_DIRECT goes the ordinary way, one write at a time. */
+uint32_t front_open_flags(const struct front_session *session, uint32_t flags)
+{
+	uint32_t answer = FOPEN_KEEP_CACHE | FOPEN_NOFLUSH;
+	if ((flags & O_DIRECT) && (session->negotiated & WIRE_DIRECT_IO_ALLOW_MMAP))
+		answer |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+	return answer;
+}
+
+/* True when a change that kills suid and sgid will find some on @ino. */
+MAY_WAIT static bool privilege_bits_at_stake(struct front_request *request, uint64_t ino)
+{
+	struct front_session *session = request->session;
+	if (!atomic_load_explicit(&session->suid_seen, memory_order_relaxed))
+		return false;
+	struct fs_attr attr;
+	/* Another owner's inode (the target of a copy): do not visit it, assume the worst. */
+	if (fs_owner(session->fs, ino) != reactor_self() || fs_getattr(session->fs, ino, &attr))
+		return true;
+	return attr.mode & (S_ISUID | S_ISGID);
+}
+
+MAY_WAIT int front_op_open(struct front_request *request)
+{
+	const struct fuse_open_in *in = request->call.in;
+	struct front_session *session = request->session;
+	if (session->noopen)
+		return -ENOSYS;
+	uint64_t ino = request->header->nodeid;
+	struct fs_cred cred = front_cred(request);
+	bool kill = (in->flags & O_TRUNC) && (in->open_flags & FUSE_OPEN_KILL_SUIDGID);
+	if (kill) {
+		bool stale = privilege_bits_at_stake(request, ino);
+		struct fs_attr unused;
+		int error = fs_setattr(session->fs, ino, &(struct fs_attr){0}, FS_SET_KILL_SUIDGID, &cred, &unused);
+		if (error)
+			return error;
+		if (stale)
+			request->transport->forget_attributes(request, ino);
+	}
+	int error = fs_open(session->fs, ino, (int)in->flags, &cred);
+	if (error)
+		return error;
+	request->out.open = (struct fuse_open_out){.open_flags = front_open_flags(session, in->flags)};
+	request->out_size = sizeof(request->out.open);
+	return 0;
+}
+
+MAY_WAIT int front_op_read(struct front_request *request)
+{
+	const struct fuse_read_in *in = request->call.in;
+	if (in->size > WIRE_WRITE_BYTES_MAX || in->offset > (uint64_t)INT64_MAX - in->size)
+		return -EINVAL;
+	void *buffer = request->transport->buffer_get(request, in->size);
+	if (!buffer)
+		return -ENOMEM;
+	uint32_t length = 0;
+	int error = fs_read(request->session->fs, request->header->nodeid, buffer, in->offset, in->size, &length);
+	if (error)
+		return error;
+	assert(length <= in->size);
+	request->data = buffer;
+	request->data_size = length;
+	return 0;
+}
+
+static uint32_t write_flags(const struct fuse_write_in *in)
+{
+	uint32_t flags = 0;
+	/* O_SYNC contains O_DSYNC's bit. For direct I/O this is the only sign: no FSYNC follows. */
+	if ((in->flags & O_SYNC) == O_SYNC)
+		flags |= FS_WRITE_SYNC;
+	else if (in->flags & O_DSYNC)
+		flags |= FS_WRITE_DSYNC;
+	if (in->write_flags & FUSE_WRITE_CACHE)
+		flags |= FS_WRITE_CACHE;
+	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+		flags |= FS_WRITE_KILL_SUIDGID;
+	return flags;
+}
+
+MAY_WAIT int front_op_write(struct front_request *request)
+{
+	const struct fuse_write_in *in = request->call.in;
+	struct fs *fs = request->session->fs;
+	uint64_t ino = request->header->nodeid;
+	if (in->size > WIRE_WRITE_BYTES_MAX || in->offset > (uint64_t)INT64_MAX - in->size)
+		return -EINVAL;
+	/* O_APPEND: the kernel holds the file's lock and has put the offset at the end already. */
+	struct fs_cred cred = front_cred(request);
+	uint32_t flags = write_flags(in);
+	bool stale = (flags & FS_WRITE_KILL_SUIDGID) && privilege_bits_at_stake(request, ino);
+	uint32_t length = 0;
+	int error = fs_write(fs, ino, request->call.data, in->offset, in->size, flags, &cred, &length);
+	if (stale)
+		request->transport->forget_attributes(request, ino);
+	if (error)
+		return error;
+	assert(length <= in->size);
+	request->out.write = (struct fuse_write_out){.size = length};
+	request->out_size = sizeof(request->out.write);
+	return 0;
+}
+
+MAY_WAIT int front_op_fallocate(struct front_request *request)
+{
+	const struct fuse_fallocate_in *in = request->call.in;
+	uint64_t ino = request->header->nodeid;
+	if (in->offset > INT64_MAX || in->length > (uint64_t)INT64_MAX - in->offset)
+		return -EFBIG;
+	struct fs_cred cred = front_cred(request);
+	bool stale = privilege_bits_at_stake(request, ino);
+	int error = fs_fallocate(request->session->fs, ino, (int)in->mode, in->offset, in->length, &cred);
+	if (stale)
+		request->transport->forget_attributes(request, ino);
+	return error;
+}
+
+MAY_WAIT int front_op_lseek(struct front_request *request)
+{
+	const struct fuse_lseek_in *in = request->call.in;
+	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
+		return -EINVAL;
+	uint64_t offset = 0;
+	int error =
+		fs_seek(request->session->fs, request->header->nodeid, (int)in->whence, in->offset, &offset);
+	if (error)
+		return error;
+	request->out.lseek = (struct fuse_lseek_out){.offset = offset};
+	request->out_size = sizeof(request->out.lseek);
+	return 0;
+}
+
+MAY_WAIT static int copy_range(struct front_request *request, uint64_t length, uint64_t *copied)
+{
+	const struct fuse_copy_file_range_in *in = request->call.in;
+	if (in->flags)
+		return -EINVAL;
+	if (in->off_in > INT64_MAX || length > (uint64_t)INT64_MAX - in->off_in || in->off_out > INT64_MAX ||
+		length > (uint64_t)INT64_MAX - in->off_out)
+		return -EFBIG;
+	struct fs_cred cred = front_cred(request);
+	bool stale = privilege_bits_at_stake(request, in->nodeid_out);
+	int error = fs_copy_range(request->session->fs, request->header->nodeid, in->off_in, in->nodeid_out, in->off_out,
+		length, &cred, copied);
+	if (stale)
+		request->transport->forget_attributes(request, in->nodeid_out);
+	return error;
+}
+
+MAY_WAIT int front_op_copy_file_range(struct front_request *request)
+{
+	const struct fuse_copy_file_range_in *in = request->call.in;
+	uint64_t copied = 0;
+	/* The answer has 32 bits: at most what one read(2) may do. */
+	int error = copy_range(request, MIN(in->len, 0x7ffff000ull), &copied);
+	if (error)
+		return error;
+	request->out.write = (struct fuse_write_out){.size = (uint32_t)copied};
+	request->out_size = sizeof(request->out.write);
+	return 0;
+}
+
+MAY_WAIT int front_op_copy_file_range_64(struct front_request *request)
+{
+	const struct fuse_copy_file_range_in *in = request->call.in;
+	uint64_t copied = 0;
+	int error = copy_range(request, in->len, &copied);
+	if (error)
+		return error;
+	request->out.copy = (struct wire_copy_file_range_out){.bytes_copied = copied};
+	request->out_size = sizeof(request->out.copy);
+	return 0;
+}
+
+/* FSYNC and FSYNCDIR. */
+MAY_WAIT int front_op_fsync(struct front_request *request)
+{
+	const struct fuse_fsync_in *in = request->call.in;
+	return fs_fsync(
+		request->session->fs, request->header->nodeid, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
+}
+
+MAY_WAIT int front_op_syncfs(struct front_request *request)
+{
+	return fs_sync(request->session->fs);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The transport /dev/fuse: one source of requests per reactor, reading its own clone of the fd.
+ *
+ * A source reads a bounded batch in every turn of its reactor and is woken by epoll when the reactor sleeps. It stops
+ * reading (paused: the fd leaves epoll) when it has no request object or no place to read into, and goes on when one
+ * comes home. Small messages are copied out of the payload area into the request object; WRITEs and other large ones
+ * keep their slice of it.
+ *
+ * INTERRUPT may come by any clone: it visits every reactor until one knows the request it speaks of.
+ *
+ * Everything in a dev_source belongs to its reactor, except that fields marked [front] are set before it starts.
+ */
+#ifndef LANEFS_FS_FUSE_FRONT_DEV_H
+#define LANEFS_FS_FUSE_FRONT_DEV_H
+
+#include "fs/fuse/front_payload.h"
+#include "fs/fuse/front_request.h"
+#include "reactor/memory.h"
+
+enum {
+	DEV_READ_BATCH = 16,      /* requests read in a turn */
+	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied; covers two names of 255 bytes and any fixed struct */
+	DEV_KNOWN_BUCKETS = 256,
+	DEV_ANSWER_CLASSES = 3,
+};
+
+struct dev_source;
+
+struct dev_request {
+	struct front_request base;
+	struct dev_source *source;        /* home */
+	struct payload_slab *slab;        /* held; NULL: the message is in `bytes` */
+	void *buffer;                     /* for the answer, of the reactor that runs it; NULL: none */
+	unsigned buffer_class;
+	unsigned visits_left;             /* INTERRUPT: reactors still to ask */
+	struct dev_request *next_free;
+	struct cds_list_head known;       /* in dev_source.known */
+	struct message message;           /* the way home, or to the next reactor */
+	_Alignas(8) char bytes[DEV_INLINE_BYTES];
+};
+
+/* Buffers for answers, by size. A fiber that finds its class empty waits in line. */
+struct dev_answer_class {
+	struct dma_pool *pool;
+	struct fiber_cond freed;
+	unsigned out;
+};
+
+struct dev_source {
+	struct front_session *session;    /* [front] */
+	struct dev_source **peers;        /* [front] sources by reactor index */
+	struct reactor *reactor;          /* [front] */
+	int fd;                           /* [front] -1 before the clone */
+	unsigned requests_max;            /* [front] */
+	/* [front] The kernel let go of the mount; called on any reactor, more than once. */
+	void (*ended)(struct dev_source *source);
+	bool open;                        /* memory is there */
+	bool reading;                     /* the poller runs */
+	bool watched;                     /* the fd is in the reactor's epoll */
+	bool dead;                        /* ENODEV was read */
+	struct poller poller;
+	struct payload_area payload;
+	struct dev_answer_class answers[DEV_ANSWER_CLASSES];
+	struct dev_request *requests;     /* requests_max of them */
+	struct dev_request *free;
+	uint64_t running;                 /* requests out; read by anyone */
+	struct fiber_cond drained;
+	struct cds_list_head known[DEV_KNOWN_BUCKETS];
+	struct front_stats stats;
+};
+
+/* All of these from the source's reactor. */
+int dev_source_open(struct dev_source *source) MUST_CHECK;
+int dev_source_start(struct dev_source *source) MUST_CHECK; /* begins to read */
+/* Stops reading and waits until every request is home. */
+MAY_WAIT void dev_source_drain(struct dev_source *source);
+void dev_source_close(struct dev_source *source);
+
+/* ---- front_dev_answer.c ---- */
+extern const struct front_transport front_dev_transport;
+int dev_answers_open(struct dev_source *source) MUST_CHECK;
+void dev_answers_close(struct dev_source *source);
+/* ---- front_dev.c, for it ---- */
+void dev_request_home(struct dev_request *request); /* on its source's reactor */
+
+#endif

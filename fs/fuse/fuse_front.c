@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The life of the front end: one session, one source per reactor. Reactor 0 uses the caller's fd; it alone reads until
+ * INIT is answered, then every other reactor gets a clone.
+ */
+#include "fs/fuse/fuse_front.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "fs/fuse/front_dev.h"
+#include "reactor/log.h"
+
+static_assert((int)FUSE_FRONT_OPCODE_COUNT == (int)WIRE_OPCODE_COUNT, "the public count of opcodes");
+
+struct fuse_front {
+	struct front_session session;     /* first: front_session.initialized casts back */
+	struct fuse_front_options options;
+	struct dev_source *sources[REACTOR_COUNT_MAX];
+	unsigned count;                   /* of sources */
+	struct fiber_cond init;           /* start waits here */
+	atomic_bool ended;
+	struct message ended_message;
+	bool stopped;
+};
+
+static void session_initialized(struct front_session *session);
+static void source_ended(struct dev_source *source);
+
+int fuse_front_create(struct fs *fs, struct reactor_group *group, const struct fuse_front_options *options,
+	struct fuse_front **out)
+{
+	struct fuse_front *front = calloc(1, sizeof(*front));
+	if (!front)
+		return -ENOMEM;
+	front->options = *options;
+	if (!front->options.init_timeout_ms)
+		front->options.init_timeout_ms = 10000;
+	front->session.fs = fs;
+	front->session.group = group;
+	front->session.noopen = options->noopen;
+	front->session.writeback = options->writeback;
+	front->session.max_background = MIN(options->max_background ? options->max_background : 64u, 65535u);
+	front->session.initialized = session_initialized;
+	fiber_cond_init(&front->init);
+	for (unsigned i = 0; i < reactor_group_count(group); i++) {
+		struct dev_source *source = calloc(1, sizeof(*source));
+		if (!source) {
+			fuse_front_destroy(front);
+			return -ENOMEM;
+		}
+		source->session = &front->session;
+		source->peers = front->sources;
+		source->reactor = reactor_group_get(group, i);
+		source->fd = i == 0 ? options->fd : -1;
+		source->requests_max = options->requests_max ? options->requests_max : 256;
+		source->ended = source_ended;
+		front->session.stats[i] = &source->stats;
+		front->sources[i] = source;
+		front->count++;
+	}
+	*out = front;
+	return 0;
+}
+
+void fuse_front_destroy(struct fuse_front *front)
+{
+	for (unsigned i = 0; i < front->count; i++) {
+		struct dev_source *source = front->sources[i];
+		assert(!source->open);
+		if (i > 0 && source->fd >= 0)
+			close(source->fd);
+		free(source);
+	}
+	free(front);
+}
+
+/* ---- start ---- */
+
+static void session_initialized(struct front_session *session)
+{
+	struct fuse_front *front = (struct fuse_front *)session;
+	fiber_cond_broadcast(&front->init);
+}
+
+static int open_source(void *arg)
+{
+	return dev_source_open(arg);
+}
+
+static int start_source(void *arg)
+{
+	return dev_source_start(arg);
+}
+
+static int make_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+static int clone_fd(int fd, int *out)
+{
+	int clone = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	uint32_t original = (uint32_t)fd;
+	if (clone < 0)
+		return -errno;
+	if (ioctl(clone, FUSE_DEV_IOC_CLONE, &original) < 0) {
+		int error = -errno;
+		close(clone);
+		return error;
+	}
+	*out = clone;
+	return 0;
+}
+
+MAY_WAIT static int await_init(struct fuse_front *front)
+{
+	struct front_session *session = &front->session;
+	int error = reactor_call(front->sources[0]->reactor, start_source, front->sources[0]);
+	if (error)
+		return error;
+	uint64_t deadline = reactor_now_ns() + front->options.init_timeout_ms * NS_PER_MS;
+	while (!session->ready && !session->init_error && !front->sources[0]->dead && reactor_now_ns() < deadline)
+		(void)fiber_cond_wait_for(&front->init, deadline - reactor_now_ns(), "FUSE INIT");
+	if (session->init_error)
+		return session->init_error;
+	if (session->ready)
+		return 0;
+	return front->sources[0]->dead ? -ENODEV : -ETIMEDOUT;
+}
+
+MAY_WAIT static int start_all(struct fuse_front *front)
+{
+	int error = make_nonblocking(front->options.fd);
+	for (unsigned i = 0; i < front->count && !error; i++)
+		error = reactor_call(front->sources[i]->reactor, open_source, front->sources[i]);
+	if (!error)
+		error = await_init(front);
+	for (unsigned i = 1; i < front->count && !error; i++) {
+		error = clone_fd(front->options.fd, &front->sources[i]->fd);
+		if (!error)
+			error = reactor_call(front->sources[i]->reactor, start_source, front->sources[i]);
+	}
+	return error;
+}
+
+MAY_WAIT int fuse_front_start(struct fuse_front *front)
+{
+	assert(reactor_self() == front->sources[0]->reactor);
+	int error = start_all(front);
+	if (error) {
+		log_error("fuse: cannot begin to serve the mount: %s%s", strerror(-error),
+			error == -ETIMEDOUT ? " (no INIT from the kernel; is the fd mounted?)" : "");
+		fuse_front_stop(front);
+	}
+	return error;
+}
+
+/* ---- end ---- */
+
+static void ended_on_reactor_0(struct message *message)
+{
+	struct fuse_front *front = CONTAINER_OF(message, struct fuse_front, ended_message);
+	/* During start the waiting fiber sees for itself. */
+	fiber_cond_broadcast(&front->init);
+	if (front->session.ready && front->options.ended)
+		front->options.ended(front, front->options.arg);
+}
+
+/* Every source reads ENODEV by itself; the first one tells reactor 0. */
+static void source_ended(struct dev_source *source)
+{
+	struct fuse_front *front = (struct fuse_front *)source->session;
+	if (atomic_exchange(&front->ended, true))
+		return;
+	front->ended_message.fn = ended_on_reactor_0;
+	reactor_send(front->sources[0]->reactor, &front->ended_message);
+}
+
+MAY_WAIT static int drain_source(void *arg)
+{
+	dev_source_drain(arg);
+	return 0;
+}
+
+static int close_source(void *arg)
+{
+	dev_source_close(arg);
+	return 0;
+}
+
+MAY_WAIT void fuse_front_stop(struct fuse_front *front)
+{
+	assert(reactor_self() == front->sources[0]->reactor);
+	if (front->stopped)
+		return;
+	front->stopped = true;
+	/* An INTERRUPT on its round needs all sources: close none before all are drained. */
+	for (unsigned i = 0; i < front->count; i++)
+		if (front->sources[i]->open)
+			(void)reactor_call(front->sources[i]->reactor, drain_source, front->sources[i]);
+	for (unsigned i = 0; i < front->count; i++)
+		(void)reactor_call(front->sources[i]->reactor, close_source, front->sources[i]);
+}
+
+/* ---- figures ---- */
+
+static uint64_t read_counter(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+const char *fuse_front_opcode_name(unsigned opcode)
+{
+	return front_opcode_name(opcode);
+}
+
+bool fuse_front_stats_read(const struct fuse_front *front, unsigned opcode, struct fuse_front_op_stats *out)
+{
+	*out = (struct fuse_front_op_stats){0};
+	if (!front_opcode_name(opcode))
+		return false;
+	for (unsigned i = 0; i < front->count; i++) {
+		const struct fuse_front_op_stats *stats = &front->sources[i]->stats.op[opcode];
+		out->count += read_counter(&stats->count);
+		out->errors += read_counter(&stats->errors);
+		out->total_ns += read_counter(&stats->total_ns);
+		for (unsigned bucket = 0; bucket < LATENCY_BUCKETS; bucket++)
+			out->latency[bucket] += read_counter(&stats->latency[bucket]);
+	}
+	return true;
+}
+
+void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_status *out)
+{
+	const struct front_session *session = &front->session;
+	*out = (struct fuse_front_status){
+		.kernel_minor = session->kernel_minor,
+		.minor = session->minor,
+		.offered = session->offered,
+		.negotiated = session->negotiated,
+		.max_write = WIRE_WRITE_BYTES_MAX,
+		.max_pages = WIRE_PAGES_MAX,
+		.max_readahead = session->max_readahead,
+		.max_background = session->max_background,
+		.ended = atomic_load(&front->ended),
+	};
+	for (unsigned i = 0; i < front->count; i++) {
+		const struct dev_source *source = front->sources[i];
+		out->running += read_counter(&source->running);
+		out->pauses += read_counter(&source->stats.pauses);
+		out->forgets += read_counter(&source->stats.forgets);
+		out->interrupts += read_counter(&source->stats.interrupts);
+		out->malformed += read_counter(&source->stats.malformed);
+		out->refused_answers += read_counter(&source->stats.refused_answers);
+	}
+}
+
+unsigned fuse_front_features(const struct fuse_front *front, const char *names[FUSE_FRONT_FEATURES_MAX])
+{
+	return front_feature_names(front->session.negotiated, names);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The FUSE front end: between a mounted /dev/fuse and a mounted filesystem (fs/fs.h).
+ *
+ * There is no thread between the kernel and the reactors. Each reactor reads requests from its own clone of the fd,
+ * decodes them and runs them as fibers on the owner of their inode; the answer goes back through the clone that
+ * delivered the request, payload straight out of DMA memory.
+ *
+ * Life: mount(2) with fd=N -> fuse_front_create -> fuse_front_start (answers INIT, then reads) -> ... the mount goes
+ * away: `ended` is called -> fuse_front_stop (waits for what still runs) -> fuse_front_destroy -> fs_unmount.
+ *
+ * Layers, top down: fuse_front.c (life) -> front_dev.c (transport /dev/fuse) -> front_decode.c (bytes to call) ->
+ * front_dispatch.c (table of operations, statistics) -> front_names.c, front_attr.c, front_data.c, front_ioctl.c (the
+ * operations, each a few lines over fs.h) -> front_answer.c (filling the kernel's structs).
+ */
+#ifndef LANEFS_FS_FUSE_FUSE_FRONT_H
+#define LANEFS_FS_FUSE_FUSE_FRONT_H
+
+#include "fs/fs.h"
+
+struct fuse_front;
+
+struct fuse_front_options {
+	int fd;                   /* of the mounted /dev/fuse; stays the caller's, made non-blocking */
+	bool noopen;              /* ENOSYS to OPEN: faster open and close, but no ATOMIC_O_TRUNC and no FOPEN flags */
+	bool writeback;           /* the kernel's writeback cache: it then owns size and mtime */
+	unsigned max_background;  /* asynchronous requests the kernel may have in flight; 0: 64 */
+	unsigned requests_max;    /* requests that a reactor has taken and not answered; 0: 256 */
+	unsigned init_timeout_ms; /* how long start waits for INIT; 0: 10000 */
+	/* Once, on reactor 0, when the kernel has let go of the mount (unmount, abort). Must not wait. */
+	void (*ended)(struct fuse_front *front, void *arg);
+	void *arg;
+};
+
+/* Any thread. Nothing is read yet. -ENOMEM. */
+int fuse_front_create(struct fs *fs, struct reactor_group *group, const struct fuse_front_options *options,
+	struct fuse_front **out) MUST_CHECK;
+/* Takes memory on every reactor, answers INIT, clones the fd for the other reactors and lets all of them read. From a
+ * fiber of reactor 0. -ETIMEDOUT (no INIT came), -EPROTO (a kernel older than 5.4), -EPERM (the fd is not mounted),
+ * -ENODEV (unmounted meanwhile), -ENOMEM; undone on failure. One log line says what. */
+MAY_WAIT int fuse_front_start(struct fuse_front *front) MUST_CHECK;
+/* No reactor reads any more; returns when every request taken was answered. From a fiber of reactor 0; idempotent.
+ * Requests that the kernel still holds stay there until the fd is closed. */
+MAY_WAIT void fuse_front_stop(struct fuse_front *front);
+/* After stop, or without start. Closes the clones. */
+void fuse_front_destroy(struct fuse_front *front);
+
+/* ---- figures for status; any thread, approximate while requests run ---- */
+enum { FUSE_FRONT_OPCODE_COUNT = 54 };
+struct fuse_front_op_stats {
+	uint64_t count, errors, total_ns;
+	uint64_t latency[LATENCY_BUCKETS]; /* from reading the request to its answer; bucket i: [2^i, 2^(i+1)) ns */
+};
+/* Sum over the reactors. False when the opcode has no name (@out is zero). */
+bool fuse_front_stats_read(const struct fuse_front *front, unsigned opcode, struct fuse_front_op_stats *out);
+const char *fuse_front_opcode_name(unsigned opcode); /* "LOOKUP"; NULL */
+
+struct fuse_front_status {
+	uint32_t kernel_minor, minor; /* protocol 7.x: offered, agreed */
+	uint64_t offered, negotiated; /* INIT flags */
+	uint32_t max_write, max_pages, max_readahead, max_background;
+	uint64_t running;             /* requests taken and not answered */
+	uint64_t pauses;              /* times a reactor stopped reading for want of a request or a buffer */
+	uint64_t forgets, interrupts, malformed, refused_answers;
+	bool ended;
+};
+void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_status *out);
+/* Names of the negotiated features, static strings ("parallel_dirops"); returns how many were stored. */
+enum { FUSE_FRONT_FEATURES_MAX = 64 };
+unsigned fuse_front_features(const struct fuse_front *front, const char *names[FUSE_FRONT_FEATURES_MAX]);
+
+#endif
