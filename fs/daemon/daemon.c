@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Starting the daemon's parts in order, and taking them down in reverse.
+ */
+#include "fs/daemon/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/daemon/daemon_internal.h"
+#include "fs/daemon/mounts.h"
+#include "fs/daemon/process.h"
+#include "fs/daemon/rpc_client.h"
+#include "reactor/log.h"
+#include "reactor/memory.h"
+
+enum {
+	MOUNT_DEADLINE_MS = 15000,
+	PROBE_DEADLINE_MS = 15000,
+	QUICK_DEADLINE_MS = 5000,
+	READ_AHEAD_KB = 1024,
+	HOLDER_CLOSING_MS_MAX = 60000, /* how long the previous daemon of the target may take to end */
+	HOLDER_UNKNOWN_MS_MAX = 1000,  /* how long anything else may hold the target */
+};
+
+struct reactor *daemon_reactor(const struct daemon *daemon) { return reactor_group_get(daemon->group, 0); }
+
+int64_t daemon_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int daemon_fail(struct daemon *daemon, int err, const char *format, ...)
+{
+	va_list arguments;
+
+	if (daemon->message[0])
+		return err;
+	va_start(arguments, format);
+	vsnprintf(daemon->message, daemon->message_size, format, arguments);
+	va_end(arguments);
+	return err;
+}
+
+/* ---- calls on reactor 0 ---- */
+static MAY_WAIT int registry_open(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	return bdev_registry_create(daemon->group, &daemon->registry);
+}
+
+static MAY_WAIT int target_open(void *arg)
+{
+	struct daemon *daemon = arg;
+	const struct target_options options = {.read_only = daemon->config->read_only, .exclusive_lock = true};
+
+	return bdev_target_create(daemon->registry, daemon->config->target, &options, daemon->bdev_name,
+		sizeof(daemon->bdev_name), daemon->message, daemon->message_size);
+}
+
+static MAY_WAIT int target_close(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	return bdev_remove(daemon->registry, daemon->bdev_name, 10 * NS_PER_SEC);
+}
+
+static void wake_control(struct daemon *daemon)
+{
+	uint64_t one = 1;
+
+	if (write(daemon->event_fd, &one, sizeof(one)) < 0)
+		log_debug("daemon: event: %s", strerror(errno)); /* cannot be full */
+}
+
+static void filesystem_stopped(struct fs *fs, int error, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	atomic_store(&daemon->stopped_error, error);
+	wake_control(daemon);
+}
+
+static void front_ended(struct fuse_front *front, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	atomic_store(&daemon->ended, true);
+	wake_control(daemon);
+}
+
+static MAY_WAIT int filesystem_mount(void *arg)
+{
+	struct daemon *daemon = arg;
+	const struct mount_config *config = daemon->config;
+	const struct fs_mount_options options = {
+		.read_only = config->read_only,
+		.cache_bytes = config->cache_bytes,
+		.commit_ms = (unsigned)config->commit_ms,
+		.discard = config->discard,
+		.noatime = config->noatime,
+		.strictatime = config->strictatime,
+		.sync = config->sync,
+		.stopped = filesystem_stopped,
+		.arg = daemon,
+	};
+
+	return fs_mount(daemon->registry, daemon->bdev_name, &options, &daemon->fs, daemon->message, daemon->message_size);
+}
+
+static MAY_WAIT int filesystem_unmount(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	return fs_unmount(daemon->fs);
+}
+
+static MAY_WAIT int front_start(void *arg) { return fuse_front_start(((struct daemon *)arg)->front); }
+
+static MAY_WAIT int front_stop(void *arg)
+{
+	fuse_front_stop(((struct daemon *)arg)->front);
+	return 0;
+}
+
+/* ---- calls that take long: the control socket is served meanwhile ---- */
+struct served_call {
+	struct message message;
+	struct fiber_start start;
+	struct daemon *daemon;
+	int (*fn)(void *arg);
+	int result;
+	atomic_bool done;
+};
+
+static MAY_WAIT void served_fiber(void *arg)
+{
+	struct served_call *call = arg;
+	struct daemon *daemon = call->daemon;
+
+	call->result = call->fn(daemon);
+	/* The control thread may return as soon as it sees this. */
+	atomic_store(&call->done, true);
+	wake_control(daemon);
+}
+
+static void served_message(struct message *message)
+{
+	struct served_call *call = CONTAINER_OF(message, struct served_call, message);
+
+	fiber_start(&call->start);
+}
+
+static int run_served(struct daemon *daemon, int (*fn)(void *arg))
+{
+	struct served_call call = {.message.fn = served_message, .daemon = daemon, .fn = fn,
+		.start = {.fn = served_fiber, .name = "daemon"}};
+
+	call.start.arg = &call;
+	reactor_send_foreign(daemon_reactor(daemon), &call.message);
+	while (!atomic_load(&call.done)) {
+		struct pollfd fds[1 + RPC_POLL_FDS] = {{.fd = daemon->event_fd, .events = POLLIN}};
+		unsigned count = rpc_server_poll_fds(daemon->rpc, fds + 1);
+		uint64_t events;
+
+		if (poll(fds, 1 + count, -1) < 0)
+			continue;
+		if (fds[0].revents && read(daemon->event_fd, &events, sizeof(events)) < 0)
+			log_debug("daemon: event: %s", strerror(errno));
+		rpc_server_handle(daemon->rpc, fds + 1, count);
+	}
+	return call.result;
+}
+
+/* ---- start ---- */
+static int start_signals(struct daemon *daemon)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	/* Blocked for every thread that follows; taken from the fd. */
+	if (pthread_sigmask(SIG_BLOCK, &signals, NULL))
+		return daemon_fail(daemon, -EINVAL, "signals cannot be blocked");
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	daemon->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	daemon->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (daemon->signal_fd < 0 || daemon->event_fd < 0)
+		return daemon_fail(daemon, -errno, "no file descriptor left: %s", strerror(errno));
+	return 0;
+}
+
+static int start_reactors(struct daemon *daemon)
+{
+	const struct mount_config *config = daemon->config;
+	const struct memory_options memory = {
+		.use_eal = config->hugepages,
+		.need_hugepages = config->hugepages,
+		.cores = config->core_count ? config->cores : NULL,
+		.core_count = config->core_count,
+	};
+	const struct reactor_options options = {
+		.count = options_reactor_count(config),
+		.cores = config->core_count ? config->cores : NULL,
+		.poll = config->poll,
+	};
+	int err = memory_init(&memory);
+
+	if (err)
+		return daemon_fail(daemon, err, "no DMA memory: %s%s", strerror(-err),
+			config->hugepages ? " (are there hugepages? see vm.nr_hugepages)" : "");
+	err = reactor_group_create(&options, &daemon->group);
+	if (err)
+		return daemon_fail(daemon, err, err == -EINVAL ? "a core in lcores= may not be used here" :
+			"%u reactors cannot be started: %s", options.count, strerror(-err));
+	err = reactor_group_start(daemon->group);
+	if (err)
+		return daemon_fail(daemon, err, "reactors cannot be started: %s", strerror(-err));
+	err = reactor_group_run(daemon_reactor(daemon), registry_open, daemon);
+	return err ? daemon_fail(daemon, err, "no block device registry: %s", strerror(-err)) : 0;
+}
+
+/* The target is locked by somebody. True when it is worth trying again: a daemon that is still closing it. */
+static bool holder_leaves(struct daemon *daemon, int64_t waited_ms)
+{
+	struct json_object *status = NULL;
+	pid_t pid = rpc_find(NULL, daemon->config->target, &status);
+	bool leaves = waited_ms < HOLDER_UNKNOWN_MS_MAX;
+
+	struct mount_found found;
+
+	if (pid) {
+		const char *state = json_text(status, "state"), *directory = json_text(status, "directory");
+		bool detached = !strcmp(state, "detached");
+
+		/* A daemon that does not know yet that its mount is gone, or does. */
+		leaves = !detached && (!strcmp(state, "closing") || !mount_at(directory, &found)) &&
+			waited_ms < HOLDER_CLOSING_MS_MAX;
+		snprintf(daemon->message, daemon->message_size, detached ?
+			"%s was detached from %s, but files on it are still open (process %d): close them first" :
+			"%s is already mounted at %s (process %d): unmount it first", daemon->config->target, directory, (int)pid);
+		json_object_put(status);
+	}
+	return leaves;
+}
+
+static int start_device(struct daemon *daemon)
+{
+	int64_t begin = daemon_now_ms();
+	int err;
+
+	for (;;) {
+		daemon->message[0] = '\0';
+		err = reactor_group_run(daemon_reactor(daemon), target_open, daemon);
+		if (err != -EBUSY || !holder_leaves(daemon, daemon_now_ms() - begin))
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
+	if (err == 0) {
+		daemon->message[0] = '\0';
+		return 0;
+	}
+	daemon->bdev_name[0] = '\0';
+	return daemon_fail(daemon, err, "%s: %s", daemon->config->target, strerror(-err));
+}
+
+static int start_mount(struct daemon *daemon)
+{
+	struct helper_reply reply = {.fd = -1};
+	int err = helper_call(&daemon->helper, HELPER_MOUNT, 0, MOUNT_DEADLINE_MS, &reply);
+
+	if (err)
+		return daemon_fail(daemon, err, "%s cannot be mounted: %s", daemon->config->directory,
+			reply.message[0] ? reply.message : strerror(-err));
+	daemon->fuse_fd = reply.fd;
+	return 0;
+}
+
+static int start_filesystem(struct daemon *daemon)
+{
+	const struct fuse_front_options options = {
+		.fd = daemon->fuse_fd,
+		.noopen = daemon->config->noopen,
+		.writeback = daemon->config->writeback,
+		.max_background = (unsigned)daemon->config->max_background,
+		.ended = front_ended,
+		.arg = daemon,
+	};
+	int err = reactor_group_run(daemon_reactor(daemon), filesystem_mount, daemon);
+
+	if (err) {
+		daemon->fs = NULL;
+		return daemon_fail(daemon, err, "%s: %s", daemon->config->target, strerror(-err));
+	}
+	err = fuse_front_create(daemon->fs, daemon->group, &options, &daemon->front);
+	if (err)
+		return daemon_fail(daemon, err, "no memory for the FUSE front end");
+	err = reactor_group_run(daemon_reactor(daemon), front_start, daemon);
+	return err ? daemon_fail(daemon, err, "the kernel's FUSE does not answer as expected: %s", strerror(-err)) : 0;
+}
+
+/* What a mount can do without is only warned about. */
+static int start_service(struct daemon *daemon)
+{
+	struct helper_reply reply;
+	int err = helper_call(&daemon->helper, HELPER_READAHEAD, READ_AHEAD_KB, PROBE_DEADLINE_MS, &reply);
+
+	if (err)
+		return daemon_fail(daemon, err, "the new mount does not answer: %s", strerror(-err));
+	if (!daemon->config->no_utab && helper_call(&daemon->helper, HELPER_UTAB, 0, QUICK_DEADLINE_MS, &reply))
+		log_warn("%s: no note in /run/mount/utab: plain umount will return early, umount.lanefs will not",
+			daemon->config->directory);
+	err = rpc_server_create(daemon_rpc, daemon, &daemon->rpc);
+	if (err)
+		log_warn("%s: no control socket (%s): the lanefs command will not see this mount", daemon->config->directory,
+			strerror(-err));
+	process_lock_memory();
+	return 0;
+}
+
+static int daemon_start(struct daemon *daemon)
+{
+	int (*const steps[])(struct daemon *) = {start_signals, start_reactors, start_device, start_mount, start_filesystem,
+		start_service};
+	int err;
+
+	process_protect();
+	err = helper_start(&daemon->helper, daemon->config);
+	if (err)
+		return daemon_fail(daemon, err, "no helper process: %s", strerror(-err));
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		err = steps[i](daemon);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* ---- the end ---- */
+/* Undoes whatever daemon_start got done. Returns what fs_unmount said. */
+static int daemon_finish(struct daemon *daemon)
+{
+	struct helper_reply reply;
+	int result = 0, err = 0;
+
+	daemon->state = DAEMON_CLOSING;
+	if (daemon->front) {
+		run_served(daemon, front_stop);
+		fuse_front_destroy(daemon->front);
+		daemon->front = NULL;
+	}
+	if (daemon->fuse_fd >= 0) {
+		close(daemon->fuse_fd); /* whoever still waits for an answer gets ECONNABORTED */
+		if (!atomic_load(&daemon->ended))
+			err = helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply);
+		else
+			utab_remove(daemon->config->directory);
+		if (err && err != -EINVAL)
+			log_warn("%s: stays in the mount table: %s", daemon->config->directory, strerror(-err));
+	}
+	if (daemon->fs)
+		result = run_served(daemon, filesystem_unmount);
+	daemon->fs = NULL;
+	if (daemon->bdev_name[0] && run_served(daemon, target_close))
+		log_warn("%s: the device was not closed in time", daemon->config->target);
+	return result;
+}
+
+static void daemon_free(struct daemon *daemon)
+{
+	if (daemon->registry)
+		bdev_registry_destroy(daemon->registry);
+	if (daemon->group) {
+		reactor_group_stop(daemon->group);
+		reactor_group_destroy(daemon->group);
+	}
+	helper_stop(&daemon->helper);
+	if (daemon->signal_fd >= 0)
+		close(daemon->signal_fd);
+	if (daemon->event_fd >= 0)
+		close(daemon->event_fd);
+}
+
+static struct json_object *end_report(int status)
+{
+	struct json_object *report = json_object_new_object();
+
+	json_object_object_add(report, "clean", json_object_new_boolean(status == MOUNT_EXIT_OK));
+	json_object_object_add(report, "status", json_object_new_int(status));
+	return report;
+}
+
+/* Which status of mount(8) a failed start is. */
+static int start_status(int err)
+{
+	return err == -EINVAL || err == -EUCLEAN || err == -EOPNOTSUPP || err == -EBUSY || err == -EROFS || err == -ENOENT ||
+		err == -EACCES || err == -EPERM || err == -EIO || err == -ENODEV ? MOUNT_EXIT_FAILED : MOUNT_EXIT_SYSTEM;
+}
+
+int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void *arg, char *message,
+	size_t message_size)
+{
+	struct daemon daemon = {.config = config, .helper.socket = -1, .fuse_fd = -1, .signal_fd = -1, .event_fd = -1,
+		.message = message, .message_size = message_size, .started_ms = daemon_now_ms()};
+	int err, status;
+
+	message[0] = '\0';
+	err = daemon_start(&daemon);
+	if (err) {
+		daemon_finish(&daemon);
+		rpc_server_destroy(daemon.rpc);
+		daemon_free(&daemon);
+		return start_status(err);
+	}
+	daemon.state = DAEMON_MOUNTED;
+	log_info("%s: mounted at %s", config->target, config->directory);
+	ready(arg);
+	status = daemon_wait(&daemon);
+	err = daemon_finish(&daemon);
+	if (status == MOUNT_EXIT_OK && err)
+		status = MOUNT_EXIT_STOPPED;
+	if (err)
+		log_error("%s: closed after an error: %s: run fsck.lanefs", config->target, strerror(-err));
+	else
+		log_info("%s: unmounted, clean", config->target);
+	rpc_server_finish(daemon.rpc, end_report(status));
+	rpc_server_destroy(daemon.rpc);
+	daemon_free(&daemon);
+	return status;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Both ends of the helper's socket, and its loop. What a request does is in helper_work.c.
+ */
+#include "fs/daemon/helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/daemon/helper_internal.h"
+#include "reactor/log.h"
+
+enum { REPLY_MARGIN_MS = 2000 }; /* the helper answers at its deadline; this much later it counts as dead */
+
+/* ---- the helper's side ---- */
+static int send_reply(int socket_fd, const struct helper_reply *reply)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {};
+	struct iovec iov = {(void *)reply, sizeof(*reply)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (reply->fd >= 0) {
+		message.msg_control = control.space;
+		message.msg_controllen = sizeof(control.space);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &reply->fd, sizeof(int));
+	}
+	return sendmsg(socket_fd, &message, MSG_NOSIGNAL) == sizeof(*reply) ? 0 : -errno;
+}
+
+/* True when the child ended by itself with status 0, and so has answered. */
+static bool child_answered(pid_t pid, int deadline_ms)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), status;
+	struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
+	bool ended = pidfd >= 0 && poll(&poll_fd, 1, deadline_ms) == 1;
+
+	if (pidfd >= 0)
+		close(pidfd);
+	if (!ended) {
+		kill(pid, SIGKILL);
+		return false; /* reaped by a later request, or by init */
+	}
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void serve(int socket_fd, const struct mount_config *config, const struct helper_request *request)
+{
+	struct helper_reply reply = {.id = request->id, .fd = -1};
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		reply.result = helper_work(config, request, &reply);
+		_exit(send_reply(socket_fd, &reply) ? 1 : 0);
+	}
+	if (pid > 0 && child_answered(pid, (int)request->deadline_ms))
+		return;
+	reply.result = pid < 0 ? -EAGAIN : -ETIMEDOUT;
+	send_reply(socket_fd, &reply);
+}
+
+static _Noreturn void helper_main(int socket_fd, const struct mount_config *config)
+{
+	struct helper_request request;
+	int null = open("/dev/null", O_RDWR);
+
+	prctl(PR_SET_NAME, "lanefs-helper");
+	setpgid(0, 0); /* a Ctrl-C is for the daemon, which then needs us */
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	/* No descriptor of the caller stays open here, or a shell waiting for its end would wait for the unmount. */
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	if (socket_fd > 3)
+		syscall(SYS_close_range, 3, socket_fd - 1, 0);
+	syscall(SYS_close_range, socket_fd + 1, ~0u, 0);
+	while (recv(socket_fd, &request, sizeof(request), 0) == sizeof(request)) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		serve(socket_fd, config, &request);
+	}
+	_exit(0);
+}
+
+/* ---- the daemon's side ---- */
+int helper_start(struct helper *helper, const struct mount_config *config)
+{
+	int sockets[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets))
+		return -errno;
+	helper->pid = fork();
+	if (helper->pid < 0) {
+		close(sockets[0]);
+		close(sockets[1]);
+		return -EAGAIN;
+	}
+	if (helper->pid == 0)
+		helper_main(sockets[1], config);
+	close(sockets[1]);
+	helper->socket = sockets[0];
+	helper->next_id = 1;
+	return 0;
+}
+
+void helper_stop(struct helper *helper)
+{
+	if (helper->socket < 0)
+		return;
+	close(helper->socket);
+	helper->socket = -1;
+	for (int tries = 0; tries < 100 && waitpid(helper->pid, NULL, WNOHANG) == 0; tries++)
+		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+int64_t helper_send(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms)
+{
+	struct helper_request request = {.id = helper->next_id, .op = op, .flags = flags, .deadline_ms = deadline_ms};
+
+	if (helper->socket < 0)
+		return -EPIPE;
+	if (send(helper->socket, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(request))
+		return -errno;
+	return helper->next_id++;
+}
+
+int helper_receive(struct helper *helper, struct helper_reply *reply, int timeout_ms)
+{
+	char control[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = {reply, sizeof(*reply)};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct pollfd poll_fd = {.fd = helper->socket, .events = POLLIN};
+	struct cmsghdr *header;
+	ssize_t got;
+
+	if (helper->socket < 0)
+		return -EPIPE;
+	if (poll(&poll_fd, 1, timeout_ms) != 1)
+		return -ETIMEDOUT;
+	got = recvmsg(helper->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (got != sizeof(*reply)) {
+		log_warn("helper process is gone; unmounting from outside still works");
+		close(helper->socket);
+		helper->socket = -1;
+		return -EPIPE;
+	}
+	reply->fd = -1;
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&reply->fd, CMSG_DATA(header), sizeof(int));
+	return 0;
+}
+
+int helper_call(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms,
+	struct helper_reply *reply)
+{
+	int64_t id = helper_send(helper, op, flags, deadline_ms);
+	int err;
+
+	if (id < 0)
+		return (int)id;
+	do {
+		err = helper_receive(helper, reply, (int)deadline_ms + REPLY_MARGIN_MS);
+		if (err)
+			return err;
+		if (reply->id != id && reply->fd >= 0)
+			close(reply->fd);
+	} while (reply->id != id); /* a late answer to something given up */
+	return reply->result;
+}

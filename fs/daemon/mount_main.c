@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mount.lanefs: the helper that mount(8) calls, and the daemon that serves the mount.
+ *
+ * The first process checks the command line, forks the daemon and waits on a pipe for one struct start_report: ready, or
+ * one line about why not. It prints that line and leaves with the status; nothing of the daemon's later life is its
+ * business. With -f there is no fork and the report goes to stderr.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libmount/libmount.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fs/daemon/daemon.h"
+#include "fs/daemon/mounts.h"
+#include "reactor/log.h"
+
+struct start_report {
+	int status; /* enum mount_exit */
+	char message[512];
+};
+
+static const char help[] =
+	"Usage: mount.lanefs TARGET DIR [-fnsv] [-o options]\n"
+	"Mounts the lanefs on TARGET (an image file, a kernel block device, ram:SIZE) at DIR and returns when it is ready.\n"
+	"\n"
+	"  -f  stay in the foreground, log to stderr       -n  no note in /run/mount/utab\n"
+	"  -s  ignore unknown options                      -v  say more\n"
+	"  -h  this text                                   -V  version\n"
+	"\n"
+	"Options: ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
+	"commit=SECONDS writeback noopen reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
+	"Each is explained in mount.lanefs(8).\n";
+
+static int print_failure(int status, const char *message)
+{
+	fprintf(stderr, "mount.lanefs: %s\n", message);
+	return status;
+}
+
+/* A missing or forbidden /dev/fuse is found before the device is touched. */
+static int check_fuse(char *message, size_t message_size)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0) {
+		close(fd);
+		return MOUNT_EXIT_OK;
+	}
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		snprintf(message, message_size, "no /dev/fuse: load the module (modprobe fuse), or give it to this container");
+	else
+		snprintf(message, message_size, "/dev/fuse: %s", strerror(errno));
+	return errno == EACCES || errno == EPERM ? MOUNT_EXIT_FAILED : MOUNT_EXIT_SYSTEM;
+}
+
+/* ---- the daemon's side ---- */
+static void ready_foreground(void *arg) { *(bool *)arg = true; }
+
+static int run_foreground(const struct mount_config *config)
+{
+	char message[512];
+	bool ready = false;
+	int status;
+
+	status = daemon_run(config, ready_foreground, &ready, message, sizeof(message));
+	return ready || status == MOUNT_EXIT_OK ? status : print_failure(status, message);
+}
+
+static void report(int fd, int status, const char *message)
+{
+	struct start_report out = {.status = status};
+
+	snprintf(out.message, sizeof(out.message), "%s", message);
+	if (write(fd, &out, sizeof(out)) != sizeof(out))
+		log_error("%s", message); /* nobody waits any more */
+	close(fd);
+}
+
+static void ready_background(void *arg)
+{
+	int null = open("/dev/null", O_RDWR);
+
+	report(*(int *)arg, MOUNT_EXIT_OK, "");
+	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
+		dup2(null, fd);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+static _Noreturn void run_background(const struct mount_config *config, int report_fd)
+{
+	char message[512];
+	int status;
+
+	setsid();
+	if (chdir("/"))
+		log_warn("daemon: chdir: %s", strerror(errno));
+	log_use_syslog("lanefs");
+	status = daemon_run(config, ready_background, &report_fd, message, sizeof(message));
+	if (message[0])
+		report(report_fd, status, message);
+	_exit(status);
+}
+
+/* ---- the waiting side ---- */
+static int wait_for_daemon(pid_t pid, int report_fd)
+{
+	struct start_report in;
+	char text[64];
+	ssize_t got;
+	int status;
+
+	while ((got = read(report_fd, &in, sizeof(in))) < 0 && errno == EINTR)
+		;
+	if (got == sizeof(in))
+		return in.status == MOUNT_EXIT_OK ? MOUNT_EXIT_OK : print_failure(in.status, in.message);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	snprintf(text, sizeof(text), "the daemon died while starting (%s %d)", WIFSIGNALED(status) ? "signal" : "status",
+		WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	return print_failure(MOUNT_EXIT_SYSTEM, text);
+}
+
+static int start_background(const struct mount_config *config)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return print_failure(MOUNT_EXIT_SYSTEM, strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return print_failure(MOUNT_EXIT_SYSTEM, strerror(errno));
+	if (pid == 0) {
+		close(fds[0]);
+		run_background(config, fds[1]);
+	}
+	close(fds[1]);
+	return wait_for_daemon(pid, fds[0]);
+}
+
+/* Descriptors 0 to 2 must not become the device's or the kernel's. */
+static void open_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	static struct mount_config config; /* too big for a stack that forks */
+	char message[512] = "";
+	int status;
+
+	open_standard_descriptors();
+	if (options_parse(argc, argv, &config, message, sizeof(message)))
+		return print_failure(MOUNT_EXIT_USAGE, message);
+	if (config.show_help || config.show_version) {
+		fputs(config.show_help ? help : "mount.lanefs " LANEFS_VERSION "\n", stdout);
+		return MOUNT_EXIT_OK;
+	}
+	if (options_resolve(&config, message, sizeof(message)))
+		return print_failure(MOUNT_EXIT_FAILED, message);
+	status = check_fuse(message, sizeof(message));
+	if (status)
+		return print_failure(status, message);
+	if (config.fake)
+		return MOUNT_EXIT_OK;
+	log_set_level(config.verbose ? LOG_LEVEL_DEBUG : config.foreground ? LOG_LEVEL_INFO : LOG_LEVEL_WARN);
+	return config.foreground ? run_foreground(&config) : start_background(&config);
+}

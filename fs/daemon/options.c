@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The command line and the option list. Each option is one row of a table: what kind of value it takes and which field
+ * of struct mount_config it sets. libmount splits the list, so quoting works as everywhere else.
+ */
+#include "fs/daemon/options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <libmount/libmount.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum option_kind {
+	OPTION_SET,     /* field = true */
+	OPTION_CLEAR,   /* field = false */
+	OPTION_NUMBER,  /* min..max */
+	OPTION_SIZE,    /* bytes with an optional K, M or G */
+	OPTION_SECONDS, /* to milliseconds */
+	OPTION_LCORES,
+	OPTION_RELATIME,
+	OPTION_IGNORE,  /* for others: mount(8), systemd, fstab */
+	OPTION_KEEP,    /* the same, and shown in utab */
+};
+
+struct option_row {
+	const char *name;
+	enum option_kind kind;
+	size_t field;
+	uint64_t min, max;
+};
+#define FIELD(f) offsetof(struct mount_config, f)
+
+static const struct option_row rows[] = {
+	{"ro", OPTION_SET, FIELD(read_only)},
+	{"rw", OPTION_CLEAR, FIELD(read_only)},
+	{"allow_other", OPTION_SET, FIELD(allow_other)},
+	{"default_permissions", OPTION_SET, FIELD(default_permissions)},
+	{"nosuid", OPTION_SET, FIELD(nosuid)},
+	{"suid", OPTION_CLEAR, FIELD(nosuid)},
+	{"nodev", OPTION_SET, FIELD(nodev)},
+	{"dev", OPTION_CLEAR, FIELD(nodev)},
+	{"noexec", OPTION_SET, FIELD(noexec)},
+	{"exec", OPTION_CLEAR, FIELD(noexec)},
+	{"sync", OPTION_SET, FIELD(sync)},
+	{"async", OPTION_CLEAR, FIELD(sync)},
+	{"noatime", OPTION_SET, FIELD(noatime)},
+	{"atime", OPTION_CLEAR, FIELD(noatime)},
+	{"strictatime", OPTION_SET, FIELD(strictatime)},
+	{"nostrictatime", OPTION_CLEAR, FIELD(strictatime)},
+	{"relatime", OPTION_RELATIME},
+	{"discard", OPTION_SET, FIELD(discard)},
+	{"nodiscard", OPTION_CLEAR, FIELD(discard)},
+	{"cache", OPTION_SIZE, FIELD(cache_bytes), MIB(1), GIB(1024)},
+	{"commit", OPTION_SECONDS, FIELD(commit_ms), 1, 300},
+	{"writeback", OPTION_SET, FIELD(writeback)},
+	{"noopen", OPTION_SET, FIELD(noopen)},
+	{"max_background", OPTION_NUMBER, FIELD(max_background), 1, 65535},
+	{"reactors", OPTION_NUMBER, FIELD(reactors), 1, REACTOR_COUNT_MAX},
+	{"lcores", OPTION_LCORES},
+	{"poll", OPTION_SET, FIELD(poll)},
+	{"hugepages", OPTION_SET, FIELD(hugepages)},
+	{"defaults", OPTION_IGNORE},
+	{"auto", OPTION_IGNORE},
+	{"noauto", OPTION_IGNORE},
+	{"nofail", OPTION_IGNORE},
+	{"user", OPTION_IGNORE},
+	{"users", OPTION_IGNORE},
+	{"owner", OPTION_IGNORE},
+	{"group", OPTION_IGNORE},
+	{"nouser", OPTION_IGNORE},
+	{"diratime", OPTION_IGNORE},
+	{"norelatime", OPTION_IGNORE},
+	{"comment", OPTION_IGNORE},
+	{"uhelper", OPTION_IGNORE},
+	{"_netdev", OPTION_KEEP},
+};
+
+static int parse_number(const char *text, uint64_t *out)
+{
+	char *end;
+
+	if (text[0] < '0' || text[0] > '9')
+		return -EINVAL;
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return errno || *end ? -EINVAL : 0;
+}
+
+static int parse_size(const char *text, uint64_t *out)
+{
+	char number[32];
+	size_t length = strlen(text);
+	unsigned shift = 0;
+
+	if (length == 0 || length >= sizeof(number))
+		return -EINVAL;
+	memcpy(number, text, length + 1);
+	switch (number[length - 1]) {
+	case 'k': case 'K': shift = 10; break;
+	case 'm': case 'M': shift = 20; break;
+	case 'g': case 'G': shift = 30; break;
+	}
+	if (shift)
+		number[length - 1] = '\0';
+	if (parse_number(number, out) || *out > UINT64_MAX >> 30)
+		return -EINVAL;
+	*out <<= shift;
+	return 0;
+}
+
+/* "0@0,1@1,2@0": reactor@core, numbered from 0 without a gap. ':' separates as well, since ',' ends a mount option. */
+static int parse_lcores(const char *text, struct mount_config *config)
+{
+	unsigned count = 0;
+
+	while (*text) {
+		unsigned reactor;
+		int core, used = 0;
+
+		if (count == REACTOR_COUNT_MAX || sscanf(text, "%u@%d%n", &reactor, &core, &used) != 2 || reactor != count ||
+		    core < 0)
+			return -EINVAL;
+		config->cores[count++] = core;
+		text += used;
+		if (*text && *text != ',' && *text != ':')
+			return -EINVAL;
+		if (*text && !*++text)
+			return -EINVAL;
+	}
+	config->core_count = count;
+	return count ? 0 : -EINVAL;
+}
+
+static void keep_for_utab(struct mount_config *config, const char *name, const char *value)
+{
+	size_t used = strlen(config->utab_options);
+
+	snprintf(config->utab_options + used, sizeof(config->utab_options) - used, "%s%s%s%s", used ? "," : "", name,
+		value ? "=" : "", value ? value : "");
+}
+
+static int apply_number(const struct option_row *row, struct mount_config *config, const char *value, char *message,
+	size_t message_size)
+{
+	uint64_t *field = (uint64_t *)((char *)config + row->field);
+	int err = row->kind == OPTION_SIZE ? parse_size(value, field) : parse_number(value, field);
+
+	if (err || *field < row->min || *field > row->max) {
+		snprintf(message, message_size, "option %s=%s: wanted %s from %llu to %llu", row->name, value,
+			row->kind == OPTION_SIZE ? "a size (K, M and G may follow)" : row->kind == OPTION_SECONDS ? "seconds" :
+			"a number", (unsigned long long)row->min, (unsigned long long)row->max);
+		return -EINVAL;
+	}
+	if (row->kind == OPTION_SECONDS)
+		*field *= 1000;
+	return 0;
+}
+
+static int apply(const struct option_row *row, struct mount_config *config, const char *value, char *message,
+	size_t message_size)
+{
+	bool wants_value = row->kind == OPTION_NUMBER || row->kind == OPTION_SIZE || row->kind == OPTION_SECONDS ||
+		row->kind == OPTION_LCORES;
+
+	if (wants_value != (value != NULL) && row->kind != OPTION_IGNORE && row->kind != OPTION_KEEP) {
+		snprintf(message, message_size, wants_value ? "option %s wants a value: %s=..." : "option %s takes no value",
+			row->name, row->name);
+		return -EINVAL;
+	}
+	switch (row->kind) {
+	case OPTION_SET:
+	case OPTION_CLEAR:
+		*(bool *)((char *)config + row->field) = row->kind == OPTION_SET;
+		return 0;
+	case OPTION_RELATIME:
+		config->noatime = config->strictatime = false;
+		return 0;
+	case OPTION_LCORES:
+		if (parse_lcores(value, config) == 0)
+			return 0;
+		snprintf(message, message_size, "option lcores=%s: wanted reactor@core pairs such as 0@0:1@1", value);
+		return -EINVAL;
+	case OPTION_IGNORE:
+		return 0;
+	case OPTION_KEEP:
+		keep_for_utab(config, row->name, value);
+		return 0;
+	default:
+		return apply_number(row, config, value, message, message_size);
+	}
+}
+
+static int apply_named(struct mount_config *config, const char *name, const char *value, char *message,
+	size_t message_size)
+{
+	if (!strncmp(name, "x-", 2) || !strncmp(name, "X-", 2)) {
+		keep_for_utab(config, name, value);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!strcmp(rows[i].name, name))
+			return apply(&rows[i], config, value, message, message_size);
+	if (!strcmp(name, "remount")) {
+		snprintf(message, message_size, "option remount is not built yet: unmount and mount again");
+		return -EINVAL;
+	}
+	if (config->sloppy)
+		return 0;
+	snprintf(message, message_size, "unknown option '%s': the options are listed in mount.lanefs(8)", name);
+	return -EINVAL;
+}
+
+static int apply_list(struct mount_config *config, const char *list, char *message, size_t message_size)
+{
+	char *copy = strdup(list), *cursor = copy, *name, *value;
+	size_t name_size, value_size;
+	int err = copy ? 0 : -ENOMEM;
+
+	while (!err && mnt_optstr_next_option(&cursor, &name, &name_size, &value, &value_size) == 0) {
+		char name_copy[128], value_copy[512];
+
+		if (value && value_size >= 2 && value[0] == '"' && value[value_size - 1] == '"') {
+			value++;
+			value_size -= 2;
+		}
+		if (name_size >= sizeof(name_copy) || (value && value_size >= sizeof(value_copy))) {
+			snprintf(message, message_size, "option %.40s...: too long", name);
+			err = -EINVAL;
+			break;
+		}
+		snprintf(name_copy, sizeof(name_copy), "%.*s", (int)name_size, name);
+		snprintf(value_copy, sizeof(value_copy), "%.*s", value ? (int)value_size : 0, value ? value : "");
+		err = apply_named(config, name_copy, value ? value_copy : NULL, message, message_size);
+	}
+	free(copy);
+	return err;
+}
+
+/* mount(8) passes its own -f ("fake") under the name of our foreground flag. */
+static bool called_by_mount(void)
+{
+	char path[64], name[16] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)getppid());
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(name, sizeof(name), file))
+		name[0] = '\0';
+	fclose(file);
+	return !strcmp(name, "mount\n");
+}
+
+static int parse_flags(int argc, char **argv, struct mount_config *config, const char **lists, unsigned list_max,
+	char *message, size_t message_size)
+{
+	static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {}};
+	unsigned list_count = 0;
+	int flag;
+
+	opterr = 0;
+	while ((flag = getopt_long(argc, argv, ":fnsvhVo:t:N:", long_options, NULL)) != -1) {
+		switch (flag) {
+		case 'f': config->foreground = true; break;
+		case 'n': config->no_utab = true; break;
+		case 's': config->sloppy = true; break;
+		case 'v': config->verbose = true; break;
+		case 'h': config->show_help = true; break;
+		case 'V': config->show_version = true; break;
+		case 't': break;
+		case 'o':
+			if (list_count == list_max) {
+				snprintf(message, message_size, "too many -o flags");
+				return -EINVAL;
+			}
+			lists[list_count++] = optarg;
+			break;
+		case 'N':
+			snprintf(message, message_size, "-N: mounting into another namespace is not built: use nsenter(1)");
+			return -EINVAL;
+		case ':':
+			snprintf(message, message_size, "-%c wants a value (try -h)", optopt);
+			return -EINVAL;
+		default:
+			if (optopt)
+				snprintf(message, message_size, "unknown flag -%c (try -h)", optopt);
+			else
+				snprintf(message, message_size, "unknown flag %s (try -h)", argv[optind - 1]);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+int options_parse(int argc, char **argv, struct mount_config *config, char *message, size_t message_size)
+{
+	const char *lists[16] = {NULL};
+	int err;
+
+	memset(config, 0, sizeof(*config));
+	config->default_permissions = true;
+	config->allow_other = config->default_permissions && geteuid() == 0;
+	config->nosuid = config->nodev = geteuid() != 0;
+	err = parse_flags(argc, argv, config, lists, ARRAY_SIZE(lists), message, message_size);
+	if (err || config->show_help || config->show_version)
+		return err;
+	for (unsigned i = 0; i < ARRAY_SIZE(lists) && lists[i]; i++) {
+		err = apply_list(config, lists[i], message, message_size);
+		if (err)
+			return err;
+	}
+	if (argc - optind != 2) {
+		snprintf(message, message_size, "usage: mount.lanefs TARGET DIR [-fnsv] [-o options] (try -h)");
+		return -EINVAL;
+	}
+	if (config->reactors && config->core_count && config->reactors != config->core_count) {
+		snprintf(message, message_size, "options reactors=%llu and lcores= (%u reactors) contradict each other",
+			(unsigned long long)config->reactors, config->core_count);
+		return -EINVAL;
+	}
+	if (strlen(argv[optind]) >= PATH_MAX || strlen(argv[optind + 1]) >= PATH_MAX) {
+		snprintf(message, message_size, "path too long");
+		return -EINVAL;
+	}
+	strcpy(config->target, argv[optind]);
+	strcpy(config->directory, argv[optind + 1]);
+	if (config->foreground && called_by_mount()) {
+		config->foreground = false;
+		config->fake = true;
+	}
+	return 0;
+}
+
+int path_resolve(const char *path, char *out)
+{
+	char copy[PATH_MAX], parent[PATH_MAX];
+	char *slash;
+
+	if (realpath(path, out))
+		return 0;
+	if (errno != ENOTCONN && errno != ENOENT && errno != EACCES)
+		return -errno;
+	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	while (strlen(copy) > 1 && copy[strlen(copy) - 1] == '/')
+		copy[strlen(copy) - 1] = '\0';
+	slash = strrchr(copy, '/');
+	if (slash)
+		*slash = '\0';
+	if (!realpath(!slash ? "." : *copy ? copy : "/", parent))
+		return -errno;
+	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", slash ? slash + 1 : copy) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+/* A TARGET that names no file: "ram:1G", "pci:...", "0000:5e:00.0". */
+static bool target_is_path(const char *target)
+{
+	return target[0] == '/' || target[0] == '.' || !strchr(target, ':');
+}
+
+int options_resolve(struct mount_config *config, char *message, size_t message_size)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int err;
+
+	if (target_is_path(config->target)) {
+		err = path_resolve(config->target, path);
+		if (err) {
+			snprintf(message, message_size, "%s: %s", config->target, strerror(-err));
+			return err;
+		}
+		strcpy(config->target, path);
+	}
+	err = path_resolve(config->directory, path);
+	if (err == 0)
+		err = stat(path, &st) == 0 ? 0 : -errno;
+	if (err == 0 && !S_ISDIR(st.st_mode))
+		err = -ENOTDIR;
+	if (err == -ENOENT)
+		snprintf(message, message_size, "mount point %s does not exist: create the directory first", config->directory);
+	else if (err && err != -ENOTCONN)
+		snprintf(message, message_size, "mount point %s: %s", config->directory, strerror(-err));
+	if (err && err != -ENOTCONN)
+		return err;
+	strcpy(config->directory, path);
+	return 0;
+}
+
+unsigned options_reactor_count(const struct mount_config *config)
+{
+	return config->core_count ? config->core_count : config->reactors ? (unsigned)config->reactors : 1;
+}

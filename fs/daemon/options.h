@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a person said on the command line of mount.lanefs, checked. Nothing here touches the device or the mount point
+ * beyond looking at them.
+ *
+ * mount.lanefs TARGET DIR [-fnsvhV] [-o options] [-t type]. mount(8) calls it the same way, except that its -f means
+ * "do everything but the mount"; ours means "stay in the foreground". Who called decides: see options_parse.
+ */
+#ifndef LANEFS_FS_DAEMON_OPTIONS_H
+#define LANEFS_FS_DAEMON_OPTIONS_H
+
+#include <limits.h>
+
+#include "reactor/reactor.h"
+
+enum mount_exit { /* statuses of mount(8) */
+	MOUNT_EXIT_OK = 0,
+	MOUNT_EXIT_USAGE = 1,
+	MOUNT_EXIT_SYSTEM = 2,
+	MOUNT_EXIT_FAILED = 32,
+	/* After the mount was there: only a daemon in the foreground shows them. */
+	MOUNT_EXIT_STOPPED = 65, /* the filesystem had stopped on an error */
+	MOUNT_EXIT_REMOVED = 66, /* the device went away */
+	MOUNT_EXIT_FORCED = 67,  /* a second signal: requests were cut off; the image is consistent */
+};
+
+struct mount_config {
+	char target[PATH_MAX];    /* absolute when it is a path */
+	char directory[PATH_MAX]; /* absolute, resolved */
+	char utab_options[1024];  /* x-* and friends: kept where umount(8) and findmnt(8) look */
+	bool show_help, show_version;
+	bool foreground, fake, sloppy, verbose;
+	bool no_utab;
+	/* kernel's side of the mount */
+	bool read_only, allow_other, default_permissions, nosuid, nodev, noexec, sync;
+	bool noatime, strictatime;
+	/* the filesystem's */
+	bool discard;
+	uint64_t cache_bytes;     /* 0: default */
+	uint64_t commit_ms;       /* 0: default */
+	/* the front end's */
+	bool writeback, noopen;
+	uint64_t max_background;  /* 0: default */
+	/* the reactors' */
+	bool poll, hugepages;
+	uint64_t reactors;        /* 0: default */
+	int cores[REACTOR_COUNT_MAX];
+	unsigned core_count;      /* of lcores=; 0: not said */
+};
+
+/* 0, or -EINVAL with one line in @message. Fills paths as they were given; options_resolve makes them absolute. */
+int options_parse(int argc, char **argv, struct mount_config *out, char *message, size_t message_size) MUST_CHECK;
+/* Makes the paths absolute and checks the mount point. -errno with one line in @message. */
+int options_resolve(struct mount_config *config, char *message, size_t message_size) MUST_CHECK;
+/* Reactors to start and their cores (NULL when the default placement is wanted). */
+unsigned options_reactor_count(const struct mount_config *config);
+
+/* realpath(3) that leaves the last component alone when it cannot be looked at (a dead mount answers ENOTCONN).
+ * @out has PATH_MAX bytes. -errno. */
+int path_resolve(const char *path, char *out) MUST_CHECK;
+
+#endif

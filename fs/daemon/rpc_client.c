@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The client's side of the control socket.
+ */
+#include "fs/daemon/rpc_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fs/daemon/run_dir.h"
+
+int rpc_connect(pid_t pid)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char path[PATH_MAX];
+	int fd, err = run_dir_socket(pid, path);
+
+	if (err)
+		return err;
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Reads one line into @text, without its end. */
+static int read_line(int fd, char *text, size_t size, int timeout_ms)
+{
+	int64_t end = now_ms() + timeout_ms;
+	size_t used = 0;
+
+	for (;;) {
+		struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+		int64_t left = end - now_ms();
+		ssize_t got;
+		char *line_end;
+
+		if (poll(&poll_fd, 1, timeout_ms < 0 ? -1 : left > 0 ? (int)left : 0) == 0)
+			return -ETIMEDOUT;
+		got = recv(fd, text + used, size - 1 - used, 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 && errno != ECONNRESET ? -errno : -EPIPE;
+		text[used + got] = '\0';
+		line_end = strchr(text + used, '\n');
+		used += (size_t)got;
+		if (line_end) {
+			*line_end = '\0';
+			return 0;
+		}
+		if (used == size - 1)
+			return -EPROTO;
+	}
+}
+
+static int send_request(int fd, const char *method, struct json_object *params)
+{
+	struct json_object *request = json_object_new_object();
+	const char *text;
+	size_t length;
+	int err = 0;
+
+	json_object_object_add(request, "jsonrpc", json_object_new_string("2.0"));
+	json_object_object_add(request, "id", json_object_new_int(1));
+	json_object_object_add(request, "method", json_object_new_string(method));
+	if (params)
+		json_object_object_add(request, "params", params);
+	text = json_object_to_json_string_length(request, JSON_C_TO_STRING_PLAIN, &length);
+	if (send(fd, text, length, MSG_NOSIGNAL) != (ssize_t)length || send(fd, "\n", 1, MSG_NOSIGNAL) != 1)
+		err = -EPIPE;
+	json_object_put(request);
+	return err;
+}
+
+static int parse_reply(const char *text, struct json_object **result, char *message, size_t message_size)
+{
+	struct json_object *reply = json_tokener_parse(text), *error, *value;
+
+	if (!reply)
+		return -EPROTO;
+	error = json_child(reply, "error");
+	if (error) {
+		snprintf(message, message_size, "%s", json_text(error, "message"));
+		json_object_put(reply);
+		return -EREMOTEIO;
+	}
+	value = json_child(reply, "result");
+	if (!value) {
+		json_object_put(reply);
+		return -EPROTO;
+	}
+	*result = json_object_get(value);
+	json_object_put(reply);
+	return 0;
+}
+
+int rpc_call(int connection, const char *method, struct json_object *params, int timeout_ms,
+	struct json_object **result, char *message, size_t message_size)
+{
+	char *text = malloc(RPC_REPLY_BYTES_MAX);
+	int err = text ? send_request(connection, method, params) : -ENOMEM;
+
+	message[0] = '\0';
+	if (!err)
+		err = read_line(connection, text, RPC_REPLY_BYTES_MAX, timeout_ms);
+	if (!err)
+		err = parse_reply(text, result, message, message_size);
+	free(text);
+	return err;
+}
+
+int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct json_object **result, char *message,
+	size_t message_size)
+{
+	int connection = rpc_connect(pid), err;
+
+	message[0] = '\0';
+	if (connection < 0) {
+		json_object_put(params);
+		return connection;
+	}
+	err = rpc_call(connection, method, params, RPC_TIMEOUT_MS, result, message, message_size);
+	close(connection);
+	return err;
+}
+
+struct json_object *json_child(struct json_object *object, const char *key)
+{
+	struct json_object *value;
+
+	if (!object || json_object_get_type(object) != json_type_object || !json_object_object_get_ex(object, key, &value))
+		return NULL;
+	return value;
+}
+
+const char *json_text(struct json_object *object, const char *key)
+{
+	struct json_object *value = json_child(object, key);
+
+	return value ? json_object_get_string(value) : "";
+}
+
+int64_t json_number(struct json_object *object, const char *key)
+{
+	struct json_object *value = json_child(object, key);
+
+	return value ? json_object_get_int64(value) : 0;
+}
+
+/* Two names of one file (a link, a device node made twice) are the same target. */
+static bool same_target(const char *a, const char *b)
+{
+	struct stat first, second;
+
+	if (!strcmp(a, b))
+		return true;
+	if (stat(a, &first) || stat(b, &second))
+		return false;
+	if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode))
+		return first.st_rdev == second.st_rdev;
+	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+pid_t rpc_find(const char *directory, const char *target, struct json_object **status)
+{
+	pid_t pids[RUN_DAEMONS_MAX];
+	unsigned count = run_dir_list(pids);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct json_object *answer;
+		char message[128];
+
+		if (rpc_ask(pids[i], "status", NULL, &answer, message, sizeof(message)))
+			continue;
+		if ((directory && !strcmp(json_text(answer, "directory"), directory)) ||
+		    (target && same_target(json_text(answer, "target"), target))) {
+			if (status)
+				*status = answer;
+			else
+				json_object_put(answer);
+			return pids[i];
+		}
+		json_object_put(answer);
+	}
+	return 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Talking to daemons: JSON-RPC 2.0, one message per line, over the Unix socket of each. Blocking, with time-outs.
+ * Used by the lanefs command, by umount.lanefs, and by mount.lanefs to see who holds a target.
+ */
+#ifndef LANEFS_FS_DAEMON_RPC_CLIENT_H
+#define LANEFS_FS_DAEMON_RPC_CLIENT_H
+
+#include <json-c/json.h>
+#include <sys/types.h>
+
+#include "reactor/base.h"
+
+enum { RPC_TIMEOUT_MS = 5000, RPC_REPLY_BYTES_MAX = 1 << 20 };
+
+/* A connection to the daemon @pid, or -errno (-ECONNREFUSED: dead; -ENOENT: no socket of the caller's). */
+int rpc_connect(pid_t pid) MUST_CHECK;
+/* Calls @method; @params may be NULL and is taken over. *result is the caller's (json_object_put). timeout_ms < 0: no
+ * limit. -ETIMEDOUT, -EPIPE (daemon ended), -EPROTO, or -EREMOTEIO when the daemon answered with an error, which is
+ * then in @message. */
+int rpc_call(int connection, const char *method, struct json_object *params, int timeout_ms,
+	struct json_object **result, char *message, size_t message_size) MUST_CHECK;
+/* Connect, call, close. */
+int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct json_object **result, char *message,
+	size_t message_size) MUST_CHECK;
+
+/* Fields of results; a missing one is "" or 0. Strings live as long as @object. */
+const char *json_text(struct json_object *object, const char *key);
+int64_t json_number(struct json_object *object, const char *key);
+struct json_object *json_child(struct json_object *object, const char *key); /* NULL when missing */
+
+/* The daemon whose mount is @directory (resolved), or whose target is @target; the other may be NULL. 0: none found.
+ * *status (may be NULL) is then its answer to "status", the caller's. */
+pid_t rpc_find(const char *directory, const char *target, struct json_object **status);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * umount.lanefs: the helper that umount(8) calls (also as umount.fuse.lanefs). The kernel lets go of a FUSE mount before
+ * the daemon has written its last blocks; this waits for the daemon, so that a script may touch the image afterwards.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fs/daemon/mounts.h"
+#include "fs/daemon/options.h"
+#include "fs/daemon/rpc_client.h"
+
+static const char help[] =
+	"Usage: umount.lanefs DIR [-flnrv]\n"
+	"Unmounts the lanefs at DIR and returns when its daemon has ended, the image clean.\n"
+	"\n"
+	"  -l  lazy: out of the tree now, ends when the last open file is closed; does not wait\n"
+	"  -f  force: requests in flight fail (root)\n"
+	"  -v  say what is waited for        -h, -V  this text, version\n"
+	"  -n, -r, -t TYPE, -N NAMESPACE come from umount(8): -N is refused, the others change nothing\n";
+
+struct flags {
+	unsigned how; /* enum unmount_how */
+	bool verbose, show_help, show_version;
+};
+
+static int fail(int status, const char *object, const char *text)
+{
+	fprintf(stderr, "umount.lanefs: %s%s%s\n", object, *object ? ": " : "", text);
+	return status;
+}
+
+static int parse(int argc, char **argv, struct flags *flags)
+{
+	static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {}};
+	char text[64];
+	int flag;
+
+	opterr = 0;
+	while ((flag = getopt_long(argc, argv, "flnrvhVt:N:", long_options, NULL)) != -1) {
+		switch (flag) {
+		case 'f': flags->how |= UNMOUNT_FORCE; break;
+		case 'l': flags->how |= UNMOUNT_LAZY; break;
+		case 'v': flags->verbose = true; break;
+		case 'h': flags->show_help = true; break;
+		case 'V': flags->show_version = true; break;
+		case 'n': case 'r': case 't': break;
+		case 'N': return fail(MOUNT_EXIT_USAGE, "-N", "other namespaces are not built: use nsenter(1)");
+		default:
+			snprintf(text, sizeof(text), "unknown flag -%c (try -h)", optopt ? optopt : '-');
+			return fail(MOUNT_EXIT_USAGE, "", text);
+		}
+	}
+	if (!flags->show_help && !flags->show_version && argc - optind != 1)
+		return fail(MOUNT_EXIT_USAGE, "", "usage: umount.lanefs DIR [-flnrv] (try -h)");
+	return MOUNT_EXIT_OK;
+}
+
+static int unmount_failed(const char *directory, int err)
+{
+	switch (err) {
+	case -EBUSY: return fail(MOUNT_EXIT_FAILED, directory, "target is busy: see who with fuser -vm, or use -l");
+	case -EINVAL: return fail(MOUNT_EXIT_FAILED, directory, "not mounted");
+	case -EPERM: return fail(MOUNT_EXIT_FAILED, directory, "no permission to unmount it");
+	default: return fail(MOUNT_EXIT_FAILED, directory, strerror(-err));
+	}
+}
+
+/* Waits until the process is gone: then the lock on its image is, too. */
+static void wait_for_exit(int pidfd)
+{
+	struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
+
+	while (poll(&poll_fd, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
+/* The daemon's own word about its end; a broken connection means that it died. */
+static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int connection)
+{
+	struct json_object *report = NULL;
+	char message[128];
+	int err = -EPIPE, status;
+
+	if (connection >= 0)
+		err = rpc_call(connection, "wait", NULL, -1, &report, message, sizeof(message));
+	if (pidfd >= 0)
+		wait_for_exit(pidfd);
+	if (err) {
+		snprintf(message, sizeof(message), "unmounted, but its daemon (process %d) died before the image was clean; "
+			"the next mount replays the journal", (int)pid);
+		return fail(MOUNT_EXIT_SYSTEM, directory, message);
+	}
+	status = (int)json_number(report, "status");
+	json_object_put(report);
+	if (status == MOUNT_EXIT_OK || status == MOUNT_EXIT_FORCED)
+		return MOUNT_EXIT_OK;
+	return fail(MOUNT_EXIT_SYSTEM, directory, status == MOUNT_EXIT_REMOVED ?
+		"unmounted; its device had gone away" :
+		"unmounted, but the filesystem had stopped on an error: run fsck.lanefs");
+}
+
+static int unmount_and_wait(const char *directory, const struct flags *flags)
+{
+	struct mount_found found;
+	int pidfd = -1, connection = -1, err;
+	pid_t pid;
+
+	if (!mount_at(directory, &found))
+		return fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
+	pid = rpc_find(directory, NULL, NULL);
+	if (pid) {
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		connection = rpc_connect(pid);
+	}
+	err = unmount_at(directory, flags->how);
+	if (err)
+		return unmount_failed(directory, err);
+	if (flags->how & UNMOUNT_LAZY)
+		return MOUNT_EXIT_OK;
+	if (!pid) {
+		if (flags->verbose)
+			fprintf(stderr, "umount.lanefs: %s: unmounted; its daemon was dead, or is another user's\n", directory);
+		return MOUNT_EXIT_OK;
+	}
+	if (flags->verbose)
+		fprintf(stderr, "umount.lanefs: %s: waiting for process %d to close %s\n", directory, (int)pid, found.source);
+	return wait_for_daemon(directory, pid, pidfd, connection);
+}
+
+int main(int argc, char **argv)
+{
+	char directory[PATH_MAX];
+	struct flags flags = {};
+	int status = parse(argc, argv, &flags), err;
+
+	if (status)
+		return status;
+	if (flags.show_help || flags.show_version) {
+		fputs(flags.show_help ? help : "umount.lanefs " LANEFS_VERSION "\n", stdout);
+		return MOUNT_EXIT_OK;
+	}
+	err = path_resolve(argv[optind], directory);
+	if (err)
+		return fail(MOUNT_EXIT_FAILED, argv[optind], strerror(-err));
+	return unmount_and_wait(directory, &flags);
+}
