@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Finding the daemons that a command is about, asking them, and small formatting.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "control/control.h"
+#include "fs/daemon/mounts.h"
+#include "fs/daemon/options.h"
+#include "fs/daemon/rpc_client.h"
+#include "fs/daemon/run_dir.h"
+
+int control_fail(int status, const char *object, const char *text)
+{
+	fprintf(stderr, "lanefs: %s: %s\n", object, text);
+	return status;
+}
+
+static int ask_one(pid_t pid, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
+{
+	struct json_object *result;
+	char message[256], object[32];
+	int err = rpc_ask(pid, method, params, &result, message, sizeof(message)), status;
+
+	snprintf(object, sizeof(object), "process %d", (int)pid);
+	if (err == -EREMOTEIO)
+		return control_fail(CONTROL_EXIT_FAILED, object, message);
+	if (err)
+		return control_fail(CONTROL_EXIT_NOT_FOUND, object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
+	status = fn(result);
+	json_object_put(result);
+	return status;
+}
+
+static int ask_mount(const char *directory, const char *method, struct json_object *params,
+	int (*fn)(struct json_object *result))
+{
+	struct mount_found found;
+	char path[PATH_MAX];
+	int err = path_resolve(directory, path);
+	pid_t pid;
+
+	if (err) {
+		json_object_put(params);
+		return control_fail(CONTROL_EXIT_NOT_FOUND, directory, strerror(-err));
+	}
+	pid = rpc_find(path, NULL, NULL);
+	if (pid)
+		return ask_one(pid, method, params, fn);
+	json_object_put(params);
+	return control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) ? "no lanefs is mounted there" :
+		"mounted, but no daemon of yours answers (another user's, or it died: umount it)");
+}
+
+int control_each(const char *directory, const char *method, struct json_object *params,
+	int (*fn)(struct json_object *result))
+{
+	pid_t pids[RUN_DAEMONS_MAX];
+	int worst = CONTROL_EXIT_OK;
+	unsigned count;
+
+	if (directory)
+		return ask_mount(directory, method, params, fn);
+	count = run_dir_list(pids);
+	if (count == 0)
+		return control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
+	for (unsigned i = 0; i < count; i++)
+		worst = MAX(worst, ask_one(pids[i], method, NULL, fn));
+	return worst;
+}
+
+const char *format_bytes(uint64_t bytes, char out[16])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(out, 16, value < 10 && unit ? "%.2f %s" : value < 100 && unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return out;
+}
+
+const char *format_ns(double ns, char out[16])
+{
+	static const char *const units[] = {"ns", "us", "ms", "s"};
+	unsigned unit = 0;
+
+	while (ns >= 1000 && unit + 1 < ARRAY_SIZE(units)) {
+		ns /= 1000;
+		unit++;
+	}
+	snprintf(out, 16, ns < 10 ? "%.2f %s" : ns < 100 ? "%.1f %s" : "%.0f %s", ns, units[unit]);
+	return out;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The subcommands of `lanefs`. Each is a function from its arguments (its own name first) to an exit status.
+ */
+#ifndef LANEFS_CONTROL_CONTROL_H
+#define LANEFS_CONTROL_CONTROL_H
+
+#include <json-c/json.h>
+
+#include "reactor/base.h"
+
+enum control_exit {
+	CONTROL_EXIT_OK = 0,
+	CONTROL_EXIT_FAILED = 1,     /* the daemon refused, or the filesystem has an error */
+	CONTROL_EXIT_USAGE = 2,
+	CONTROL_EXIT_NOT_FOUND = 3,  /* no such mount of ours, or no daemon answers */
+};
+
+int control_status(int argc, char **argv);
+int control_stats(int argc, char **argv);
+int control_log_level(int argc, char **argv);
+int control_unmount(int argc, char **argv);
+int control_version(int argc, char **argv);
+
+/* One line on stderr: "lanefs: object: text". Returns @status. */
+int control_fail(int status, const char *object, const char *text);
+/* Calls fn(result) with the answer of the daemon at @directory to @method, or, when directory is NULL, of every daemon.
+ * The worst status wins. @params may be NULL; with several daemons it must be. */
+int control_each(const char *directory, const char *method, struct json_object *params,
+	int (*fn)(struct json_object *result));
+
+/* "1.5 GiB" and "12.3 us" in @out (16 bytes); returns out. */
+const char *format_bytes(uint64_t bytes, char out[16]);
+const char *format_ns(double ns, char out[16]);
+
+#endif

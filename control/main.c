@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lanefs: asks and tells running daemons, and looks into images.
+ */
+#include <stdio.h>
+
+#include "control/control.h"
+
+#ifdef HAVE_DUMP
+#include "mkfs/dump.h"
+#else
+static int dump_main(int argc, char **argv) { return control_fail(CONTROL_EXIT_USAGE, "dump", "not in this build"); }
+#endif
+
+static int control_help(int argc, char **argv);
+
+struct command {
+	const char *name;
+	int (*fn)(int argc, char **argv);
+	const char *arguments, *text;
+};
+static const struct command commands[] = {
+	{"status", control_status, "[DIR] [--json]", "device, space, journal, cache, reactors, kernel features, errors"},
+	{"stats", control_stats, "[DIR] [--json]", "counts and latencies of device and FUSE operations"},
+	{"log-level", control_log_level, "DIR [error|warn|info|debug]", "shows or sets how much the daemon logs"},
+	{"unmount", control_unmount, "DIR", "as umount.lanefs; a mount in use is detached, and waited for"},
+	{"dump", dump_main, "TARGET ...", "prints structures of an image (lanefs dump --help)"},
+	{"version", control_version, "", "of this command"},
+	{"help", control_help, "", "this text"},
+};
+
+static int control_help(int argc, char **argv)
+{
+	puts("Usage: lanefs COMMAND ...");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-9s %-27s %s\n", commands[i].name, commands[i].arguments, commands[i].text);
+	puts("Without DIR a command speaks of every lanefs that the caller has mounted. See lanefs(1).");
+	return CONTROL_EXIT_OK;
+}
+
+int control_version(int argc, char **argv)
+{
+	puts("lanefs " LANEFS_VERSION);
+	return CONTROL_EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		control_help(argc, argv);
+		return CONTROL_EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))
+		return control_help(argc, argv);
+	if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version"))
+		return control_version(argc, argv);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].fn(argc - 1, argv + 1);
+	return control_fail(CONTROL_EXIT_USAGE, argv[1], "no such command: lanefs help lists them");
+}
