@@ -12,7 +12,10 @@
 #ifndef LANEFS_FS_FS_INTERNAL_H
 #define LANEFS_FS_FS_INTERNAL_H
 
+#include <errno.h>
 #include <stdatomic.h>
+
+#include <urcu/hlist.h>
 
 #include "fs/fs.h"
 #include "fs/verify.h"
