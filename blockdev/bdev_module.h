@@ -17,9 +17,8 @@ struct bdev_io {
 	uint64_t offset, length;       /* bytes, within the device's limits */
 	const struct iovec *iov;
 	unsigned iov_count;
-	struct bdev_io *abort_target;
+	struct bdev_io *abort_target;  /* only to be compared with what the module has: it may have been completed; or NULL */
 	uint64_t submitted_ns;
-	void *framework[8];            /* blockdev's own */
 	_Alignas(16) unsigned char context[]; /* module's, context_bytes */
 };
 
@@ -32,19 +31,31 @@ struct bdev_module {
 	/* Takes the I/O and completes it later (or now) with bdev_io_complete; or returns -ENOMEM and leaves it alone.
 	 * Any other return value is not allowed. */
 	int (*submit)(struct bdev *bdev, void *channel_state, struct bdev_io *io);
-	/* Removal, called once on the reactor of bdev_remove: make the device unable to reach memory, then complete every
-	 * outstanding I/O of every channel with -ENODEV on its own reactor, then bdev_quiesced. */
+	/* Removal, called once, in the fiber of bdev_remove, when no further I/O can reach the module: make the device unable
+	 * to reach memory, then complete every outstanding I/O of every channel with -ENODEV on its own reactor, then
+	 * bdev_quiesced. bdev_drain does the last two. */
 	void (*quiesce)(struct bdev *bdev);
-	/* The last reference is gone, or the deadline has passed: release the hardware. May run once only. */
-	void (*release)(struct bdev *bdev);
+	/* The last reference is gone, or the deadline has passed: release the hardware. Called once, in the fiber of
+	 * bdev_remove; may wait. After a deadline channels may still be open: their channel_fini comes later. NULL: nothing. */
+	MAY_WAIT void (*release)(struct bdev *bdev);
+	/* After release, when no descriptor and no channel is left: free private_data. Must not wait, may run on any reactor
+	 * (or on the control thread, without release, when a simulation was abandoned). NULL: nothing. */
+	void (*destroy)(struct bdev *bdev);
 };
 
-/* @private_data: the module's struct for the device, see bdev_private. -EEXIST, -ENOMEM. */
+/* @private_data: the module's struct for the device, see bdev_private; stays the caller's when this fails. Limits are
+ * copied; zeroes in them get their defaults. -EEXIST, -EINVAL (limits that make no sense), -ENOMEM. Does not wait. */
 int bdev_register(struct bdev_registry *registry, const struct bdev_module *module, const struct bdev_limits *limits,
 	void *private_data, struct bdev **out) MUST_CHECK;
 void *bdev_private(const struct bdev *bdev);
+/* In a simulated group a module must not depend on the kernel's timing. */
+bool bdev_registry_is_simulated(const struct bdev_registry *registry);
 void bdev_io_complete(struct bdev_io *io, int result);
+/* Any reactor. */
 void bdev_quiesced(struct bdev *bdev);
+/* For quiesce: runs fail(bdev, channel_state) on every open channel's reactor (it completes what it can; NULL: nothing),
+ * waits until no channel has an I/O outstanding, then calls bdev_quiesced. Returns at once. */
+void bdev_drain(struct bdev *bdev, void (*fail)(struct bdev *bdev, void *channel_state));
 /* New size or a media error: openers are told on their reactors. Any reactor. */
 void bdev_resized(struct bdev *bdev, uint64_t block_count);
 void bdev_media_error(struct bdev *bdev, uint64_t offset);

@@ -44,6 +44,17 @@ enum io_flags {
 	IO_FUA = 1 << 0, /* write: durable when complete; emulated with a flush where the device has none */
 };
 
+/* How far an I/O has come. Blockdev's alone; io_submit initialises it. */
+struct io_progress {
+	struct cds_list_head node; /* while it waits in a line of its reactor */
+	uint64_t submitted_ns;
+	uint64_t issued;           /* bytes that pieces have been made of */
+	size_t iov_skip;           /* bytes of iov[iov_index] that pieces have been made of */
+	unsigned iov_index;
+	unsigned pending;          /* pieces under way */
+	bool more, waiting, flushing;
+};
+
 struct io {
 	struct bdev_channel *channel;
 	enum io_op op;
@@ -58,6 +69,7 @@ struct io {
 	int result;               /* 0 or a negative errno: -EIO, -ENODEV, -ENOSPC, -ENOMEM, -EINVAL, -EILSEQ (media), -ETIMEDOUT */
 	struct fiber *waiter;     /* of io_wait and io_group; NULL otherwise */
 	struct iovec single;      /* room for the common case of one buffer */
+	struct io_progress progress;
 };
 
 /* ---- the I/O calls (channel's reactor) ---- */
@@ -83,6 +95,9 @@ void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void
 int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out) MUST_CHECK;
 /* All bdevs must be gone. */
 void bdev_registry_destroy(struct bdev_registry *registry);
+/* Frees everything, bdevs, channels and descriptors included, without completing or releasing anything: what is left of
+ * a simulation after reactor_group_sim_abandon. A record_log that somebody holds survives. */
+void bdev_registry_abandon(struct bdev_registry *registry);
 
 struct bdev_limits {
 	char name[128];
@@ -98,6 +113,10 @@ struct bdev_limits {
 	bool needs_dma;                   /* buffers must be DMA memory, block-aligned: others are bounced */
 	bool native_fua;
 	uint32_t ops;                     /* bit per enum io_op */
+	uint32_t buffer_align;            /* bytes, power of two; buffers and lengths that are not are bounced; 0: any */
+	uint32_t unmap_bytes_max;         /* 0: 1 GiB */
+	uint32_t write_zeroes_bytes_max;  /* 0: 1 GiB; without the operation zeroes are written */
+	uint32_t stack_level;             /* 0, or one more than the base of a stacking module; at most 3 */
 };
 const struct bdev_limits *bdev_get_limits(const struct bdev *bdev);
 static inline uint64_t bdev_size_bytes(const struct bdev_limits *l) { return (uint64_t)l->block_size * l->block_count; }
@@ -111,12 +130,16 @@ MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool wr
 /* From the reactor that opened; all channels of the descriptor must have been put. */
 MAY_WAIT void bdev_close(struct bdev_desc *desc);
 struct bdev *bdev_desc_bdev(struct bdev_desc *desc);
+/* Who holds the descriptor, for the report of those that do not close in time. Copied. */
+void bdev_desc_set_label(struct bdev_desc *desc, const char *label);
+/* The published bdev of that name, or NULL. Stays valid until the caller next waits, or while a descriptor is open. */
+struct bdev *bdev_find(struct bdev_registry *registry, const char *name);
 /* This reactor's channel (counted). */
 int bdev_channel_get(struct bdev_desc *desc, struct bdev_channel **out) MUST_CHECK;
 void bdev_channel_put(struct bdev_channel *channel);
 
-/* The one removal path. Any reactor's fiber; waits until the device is released or the deadline has passed
- * (-ETIMEDOUT: tombstone). Idempotent. */
+/* The one removal path. Any reactor's fiber; waits until the device is released or @deadline_ns have passed from now
+ * (-ETIMEDOUT: tombstone). Idempotent: 0 as well when there is no such bdev any more. */
 MAY_WAIT int bdev_remove(struct bdev_registry *registry, const char *name, uint64_t deadline_ns);
 
 /* ---- statistics ---- */
@@ -127,7 +150,11 @@ struct bdev_op_stats {
 };
 struct bdev_stats {
 	struct bdev_op_stats op[IO_OP_COUNT];
-	uint64_t splits, bounces, no_memory, retries, fua_writes;
+	uint64_t splits;     /* I/Os that took more than one piece */
+	uint64_t bounces;    /* pieces that went through a bounce buffer */
+	uint64_t no_memory;  /* pieces that had to wait for the module */
+	uint64_t pool_waits; /* I/Os that had to wait for blockdev's own pools */
+	uint64_t retries, fua_writes;
 };
 /* Sum over reactors; approximate while I/O runs. */
 void bdev_stats_read(struct bdev *bdev, struct bdev_stats *out);
@@ -144,6 +171,7 @@ struct bdev_ram_options {
 	uint64_t seed;
 	unsigned delay_us_max;    /* with asynchronous: random virtual delay up to this */
 	bool volatile_cache;      /* what limits.volatile_cache says; data is never lost by ram itself */
+	bool native_fua;          /* what limits.native_fua says */
 };
 int bdev_ram_create(struct bdev_registry *registry, const char *name, const struct bdev_ram_options *options) MUST_CHECK;
 
@@ -193,7 +221,7 @@ struct record_entry {
 	bool fua;
 	uint64_t offset, length;   /* bytes */
 	uint64_t submitted;        /* place in the order of all submissions and completions of this log */
-	uint64_t completed;        /* UINT64_MAX: never */
+	uint64_t completed;        /* UINT64_MAX: never, or with an error */
 	const uint8_t *data;       /* RECORD_WRITE: length bytes; log's memory */
 	uint64_t mark;             /* RECORD_MARK: the test's own number */
 };

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The file module: a regular file or a kernel block device as a bdev.
+ *
+ * O_DIRECT is tried, and believed only after a read with it has worked; otherwise the page cache is in between. Either
+ * way a completed write may still be in some cache, so the device has a volatile one, and FLUSH is fdatasync. A FUA write
+ * is RWF_DSYNC. Unmap punches holes, which read as zeroes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blockdev/file_internal.h"
+#include "reactor/log.h"
+
+static void file_quiesce(struct bdev *bdev)
+{
+	bdev_drain(bdev, NULL); /* the kernel completes what it has */
+}
+
+/* Closing gives the lock back. */
+static void file_release(struct bdev *bdev)
+{
+	struct file *file = bdev_private(bdev);
+	close(file->fd);
+	file->fd = -1;
+}
+
+static void file_free(struct file *file)
+{
+	if (file->fd >= 0)
+		close(file->fd);
+	free(file->zeroes);
+	free(file);
+}
+
+static void file_destroy(struct bdev *bdev)
+{
+	file_free(bdev_private(bdev));
+}
+
+static const struct bdev_module file_module = {
+	.name = "file",
+	.context_bytes = sizeof(struct file_context),
+	.channel_bytes = sizeof(struct file_channel),
+	.channel_init = file_channel_init,
+	.channel_fini = file_channel_fini,
+	.submit = file_submit,
+	.quiesce = file_quiesce,
+	.release = file_release,
+	.destroy = file_destroy,
+};
+
+/* ---- opening ---- */
+
+/* The type is looked at before opening: opening a FIFO would block, and some character devices act on it. */
+static int file_open(struct file *file, const struct bdev_file_options *options)
+{
+	struct stat status;
+	if (stat(options->path, &status) != 0)
+		return -errno;
+	if (S_ISDIR(status.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+		return -ENOTBLK;
+	file->block_device = S_ISBLK(status.st_mode);
+	int flags = O_CLOEXEC | O_NONBLOCK | (options->read_only ? O_RDONLY : O_RDWR);
+	if (file->block_device && options->exclusive_lock)
+		flags |= O_EXCL;
+	file->fd = open(options->path, flags);
+	return file->fd < 0 ? -errno : 0;
+}
+
+static int file_lock(const struct file *file, const struct bdev_file_options *options)
+{
+	if (file->block_device || !options->exclusive_lock)
+		return 0;
+	struct flock lock = {.l_type = options->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	if (fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+static int file_measure(struct file *file, uint32_t *block_size)
+{
+	struct stat status;
+	if (fstat(file->fd, &status) != 0)
+		return -errno;
+	if (S_ISBLK(status.st_mode) != file->block_device)
+		return -ENOTBLK;
+	if (!file->block_device) {
+		*block_size = status.st_size % 4096 == 0 ? 4096 : 512;
+		file->size_bytes = align_down((uint64_t)status.st_size, *block_size);
+		return file->size_bytes != 0 ? 0 : -EINVAL;
+	}
+	int sector_bytes = 0;
+	if (ioctl(file->fd, BLKGETSIZE64, &file->size_bytes) != 0 || ioctl(file->fd, BLKSSZGET, &sector_bytes) != 0)
+		return -errno;
+	*block_size = (uint32_t)sector_bytes;
+	return file->size_bytes != 0 ? 0 : -EINVAL;
+}
+
+/* Some filesystems refuse the flag, others only the first transfer, or its alignment. */
+static void file_try_direct(struct file *file, uint32_t block_size)
+{
+	const int flags = fcntl(file->fd, F_GETFL);
+	if (flags < 0 || fcntl(file->fd, F_SETFL, flags | O_DIRECT) != 0)
+		return;
+	const uint64_t last = file->size_bytes - block_size;
+	if (pread(file->fd, file->zeroes, block_size, 0) == block_size &&
+		pread(file->fd, file->zeroes, block_size, (off_t)last) == block_size)
+		file->direct = true;
+	else if (fcntl(file->fd, F_SETFL, flags) != 0)
+		log_warn("O_DIRECT does not work and cannot be switched off: %s", strerror(errno));
+	memset(file->zeroes, 0, block_size);
+}
+
+static int file_prepare(struct file *file, const struct bdev_file_options *options, uint32_t *block_size)
+{
+	file->zeroes = aligned_alloc(4096, FILE_ZERO_BYTES);
+	if (file->zeroes == NULL)
+		return -ENOMEM;
+	memset(file->zeroes, 0, FILE_ZERO_BYTES);
+	int err = file_open(file, options);
+	if (err == 0)
+		err = file_lock(file, options);
+	if (err == 0)
+		err = file_measure(file, block_size);
+	if (err == 0 && !options->no_direct)
+		file_try_direct(file, *block_size);
+	return err;
+}
+
+MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name, const struct bdev_file_options *options)
+{
+	struct bdev_limits limits = {
+		.io_bytes_max = FILE_IO_BYTES_MAX,
+		.iov_count_max = FILE_IOV_COUNT_MAX,
+		.atomic_write_blocks = 1,
+		.volatile_cache = true,
+		.native_fua = true,
+		.unmap_reads_zero = true,
+		.read_only = options->read_only,
+		.ops = 1u << IO_READ | 1u << IO_WRITE | 1u << IO_FLUSH | 1u << IO_UNMAP | 1u << IO_WRITE_ZEROES | 1u << IO_RESET,
+	};
+	if (strlen(name) >= sizeof(limits.name))
+		return -ENAMETOOLONG;
+	snprintf(limits.name, sizeof(limits.name), "%s", name);
+	struct file *file = calloc(1, sizeof(*file));
+	if (file == NULL)
+		return -ENOMEM;
+	file->fd = -1;
+	file->no_ring = bdev_registry_is_simulated(registry);
+	int err = file_prepare(file, options, &limits.block_size);
+	if (err != 0)
+		goto fail;
+	limits.block_count = file->size_bytes / limits.block_size;
+	limits.buffer_align = file->direct ? limits.block_size : 0;
+	struct bdev *bdev;
+	err = bdev_register(registry, &file_module, &limits, file, &bdev);
+	if (err == 0)
+		return 0;
+fail:
+	file_free(file);
+	return err;
+}
