@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The frame of a check: the order of its steps, reports, reading blocks with their headers checked, and the claims by
+ * which every block is reached exactly once.
+ */
+#include <isa-l/crc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mkfs/fsck_internal.h"
+
+static void fsck_groups_init(struct fsck *fsck)
+{
+	fsck->ag = fsck_allocate(fsck, fsck->ag_count, sizeof(*fsck->ag));
+	for (uint32_t i = 0; fsck->ag && i < fsck->ag_count; i++) {
+		fsck->ag[i].number = i;
+		fsck->ag[i].first = ag_first_block(&fsck->super, i);
+		fsck->ag[i].blocks = ag_block_count(&fsck->super, i);
+	}
+}
+
+static void fsck_each_group(struct fsck *fsck, const char *phase, void (*step)(struct fsck *, struct fsck_ag *))
+{
+	for (uint32_t i = 0; i < fsck->ag_count && !fsck->error; i++) {
+		fsck_progress(fsck, phase, i);
+		step(fsck, &fsck->ag[i]);
+	}
+	if (!fsck->error)
+		fsck_progress(fsck, phase, fsck->ag_count);
+}
+
+static void fsck_root(struct fsck *fsck)
+{
+	struct fsck_inode *root;
+	enum fsck_lookup found = fsck_inode_find(fsck, FS_ROOT_INODE, &root);
+	if (found != FSCK_LOOKUP_UNKNOWN && (found != FSCK_LOOKUP_USED || !S_ISDIR(root->mode)))
+		fsck_find(fsck, "superblock: root_place %" PRIu64 " is no directory", fsck->root_place);
+}
+
+static void fsck_totals(struct fsck *fsck)
+{
+	if (!le32_get(fsck->state.clean))
+		return;
+	uint64_t free_blocks = le64_get(fsck->state.free_blocks);
+	uint64_t used_inodes = le64_get(fsck->state.used_inodes);
+	if (free_blocks != fsck->free_blocks)
+		fsck_find(fsck, "state: free_blocks is %" PRIu64 ", allocation groups have %" PRIu64, free_blocks,
+			fsck->free_blocks);
+	if (used_inodes != fsck->used_inodes)
+		fsck_find(fsck, "state: used_inodes is %" PRIu64 ", allocation groups have %" PRIu64, used_inodes,
+			fsck->used_inodes);
+}
+
+static void fsck_run(struct fsck *fsck)
+{
+	fsck_progress(fsck, "superblock", 0);
+	fsck_super(fsck);
+	if (fsck->error || fsck->out->fatal)
+		return;
+	fsck_groups_init(fsck);
+	if (fsck->error)
+		return;
+	fsck_super_copies(fsck);
+	fsck_state(fsck);
+	if (fsck->error || fsck->out->fatal)
+		return;
+	struct fsck_result *out = fsck->out;
+	out->skipped = fsck->options->clean_is_enough && !out->findings && !out->needs_replay && !out->recorded_error;
+	if (out->skipped)
+		return;
+	fsck_progress(fsck, "journal", 0);
+	fsck_journal(fsck);
+	fsck_each_group(fsck, "inodes", fsck_ag_inodes);
+	fsck_each_group(fsck, "orphans", fsck_ag_orphans);
+	if (!fsck->error)
+		fsck_root(fsck);
+	fsck_each_group(fsck, "directories", fsck_directories);
+	fsck_each_group(fsck, "links", fsck_links);
+	fsck_each_group(fsck, "maps", fsck_ag_block_map);
+	if (!fsck->error)
+		fsck_totals(fsck);
+}
+
+static void fsck_fini(struct fsck *fsck)
+{
+	for (uint32_t i = 0; fsck->ag && i < fsck->ag_count; i++) {
+		free(fsck->ag[i].reached);
+		free(fsck->ag[i].replayed);
+		free(fsck->ag[i].table);
+	}
+	free(fsck->ag);
+	fsck_overlay_fini(&fsck->overlay);
+}
+
+int fsck_check(const struct fsck_options *options, const struct fsck_io *io, struct fsck_result *out)
+{
+	*out = (struct fsck_result){0};
+	struct fsck *fsck = malloc(sizeof(*fsck));
+	if (!fsck)
+		return -ENOMEM;
+	/* Only what comes before the buffers: clearing those would cost more than checking a small image. */
+	memset(fsck, 0, offsetof(struct fsck, line));
+	fsck->options = options;
+	fsck->io = io;
+	fsck->out = out;
+	fsck->sequence_max = UINT64_MAX;
+	fsck->overlap_budget = 4 * options->device_blocks;
+	fsck_run(fsck);
+	out->inodes = out->files + out->directories;
+	int error = fsck->error;
+	fsck_fini(fsck);
+	free(fsck);
+	return error;
+}
+
+void fsck_find(struct fsck *fsck, const char *format, ...)
+{
+	fsck->out->findings++;
+	if (!fsck->io->finding || (fsck->options->findings_max && fsck->out->findings > fsck->options->findings_max))
+		return;
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(fsck->line, sizeof(fsck->line), format, arguments);
+	va_end(arguments);
+	fsck->io->finding(fsck->io->arg, fsck->line);
+}
+
+void fsck_progress(struct fsck *fsck, const char *phase, uint64_t done)
+{
+	if (fsck->io->progress)
+		fsck->io->progress(fsck->io->arg, phase, done, fsck->ag_count);
+}
+
+void *fsck_allocate(struct fsck *fsck, size_t count, size_t size)
+{
+	void *memory = calloc(count, size);
+	if (!memory)
+		fsck->error = -ENOMEM;
+	return memory;
+}
+
+uint32_t fsck_crc32c(const void *data, size_t length, const uint32_t *crc_field)
+{
+	const uint8_t *bytes = data;
+	size_t before = (size_t)((const uint8_t *)crc_field - bytes), after = before + sizeof(*crc_field);
+	uint8_t zero[sizeof(*crc_field)] = {0};
+	uint32_t crc = crc32_iscsi((unsigned char *)bytes, (int)before, ~0u);
+	crc = crc32_iscsi(zero, sizeof(zero), crc);
+	return ~crc32_iscsi((unsigned char *)bytes + after, (int)(length - after), crc);
+}
+
+bool fsck_is_zero(const void *data, size_t length)
+{
+	const uint8_t *bytes = data;
+	return !length || (!bytes[0] && !memcmp(bytes, bytes + 1, length - 1));
+}
+
+static const char *block_name(unsigned type)
+{
+	static const char *const names[BLOCK_TYPE_COUNT] = {
+		[FSCK_DATA] = "data",
+		[BLOCK_SUPER] = "superblock",
+		[BLOCK_STATE] = "state block",
+		[BLOCK_AG_HEADER] = "AG header",
+		[BLOCK_BLOCK_MAP] = "block map",
+		[BLOCK_INODE_MAP] = "inode map",
+		[BLOCK_INODE_FREE_MAP] = "inode free map",
+		[BLOCK_INODES] = "inode block",
+		[BLOCK_EXTENT_NODE] = "extent tree node",
+		[BLOCK_DIR_NODE] = "directory node",
+		[BLOCK_XATTR] = "xattr block",
+		[BLOCK_XATTR_VALUE] = "xattr value block",
+		[BLOCK_ORPHANS] = "orphan block",
+	};
+	return names[type];
+}
+
+const void *fsck_read(struct fsck *fsck, uint64_t block, void *buffer, bool *out_replayed)
+{
+	const uint8_t *image = fsck->overlay.count ? fsck_overlay_find(&fsck->overlay, block) : NULL;
+	*out_replayed = image;
+	if (image)
+		return image;
+	int error = fsck->io->read(fsck->io->arg, block, buffer);
+	if (!error)
+		return buffer;
+	fsck->error = error;
+	return NULL;
+}
+
+/* The reason why the contents cannot be what was looked for, or NULL. crc and sequence of an image mean nothing. */
+const char *fsck_header_useless(const struct fsck *fsck, const struct block_header *header, uint64_t block,
+	enum block_type type, bool replayed)
+{
+	if (le32_get(header->magic) != FS_BLOCK_MAGIC)
+		return "magic";
+	if (!replayed && le32_get(header->crc) != fsck_crc32c(header, FS_BLOCK_SIZE, &header->crc.raw))
+		return "crc";
+	if (le16_get(header->type) != type)
+		return "type";
+	if (le64_get(header->block) != block)
+		return "block number";
+	if (le64_get(header->fsid) != fsck->fsid)
+		return "fsid";
+	return NULL;
+}
+
+const void *fsck_read_block(struct fsck *fsck, uint64_t block, void *buffer, enum block_type type, uint64_t owner)
+{
+	bool replayed;
+	const struct block_header *header = fsck_read(fsck, block, buffer, &replayed);
+	if (!header)
+		return NULL;
+	const char *field = fsck_header_useless(fsck, header, block, type, replayed);
+	if (field) {
+		fsck_find(fsck, "block %" PRIu64 " (%s): wrong %s", block, block_name(type), field);
+		return NULL;
+	}
+	if (le64_get(header->owner) != owner)
+		fsck_find(fsck, "block %" PRIu64 " (%s): owner is %" PRIu64 ", not %" PRIu64, block, block_name(type),
+			le64_get(header->owner), owner);
+	if (le16_get(header->reserved0) || le32_get(header->reserved1))
+		fsck_find(fsck, "block %" PRIu64 " (%s): reserved header fields are not zero", block, block_name(type));
+	uint64_t sequence = le64_get(header->sequence);
+	if (!replayed && sequence > fsck->sequence_max)
+		fsck_find(fsck,
+			"block %" PRIu64 " (%s): sequence %" PRIu64 " is newer than the journal's last group %" PRIu64,
+			block, block_name(type), sequence, fsck->sequence_max);
+	return header;
+}
+
+struct fsck_ag *fsck_ag_of(struct fsck *fsck, uint64_t block)
+{
+	if (block < fsck->first_ag_block)
+		return NULL;
+	uint64_t number = (block - fsck->first_ag_block) / fsck->ag_blocks;
+	if (number >= fsck->ag_count || block - fsck->ag[number].first >= fsck->ag[number].blocks)
+		return NULL;
+	return &fsck->ag[number];
+}
+
+/* Marks bits [from, from + count) in words; the first bit that was marked before is stored in *clash. */
+static bool claim_bits(struct fsck *fsck, uint64_t *words, uint32_t from, uint32_t count, uint32_t *clash)
+{
+	bool clear = true;
+	for (uint32_t end = from + count, next; from < end; from = next) {
+		next = MIN(end, (uint32_t)align_down(from, 64) + 64);
+		uint64_t mask = ~0ull >> (64 - (next - from)) << (from % 64);
+		uint64_t before = words[from / 64] & mask;
+		if (before && clear)
+			*clash = (uint32_t)align_down(from, 64) + (uint32_t)__builtin_ctzll(before);
+		clear = clear && !before;
+		words[from / 64] |= mask;
+		if (!clear && !fsck->overlap_budget--) {
+			fsck->overlap_budget = 0;
+			break;
+		}
+	}
+	return clear;
+}
+
+static bool bits_any(const uint64_t *words, uint32_t from, uint32_t count, uint32_t *out_first)
+{
+	for (uint32_t end = from + count, next; from < end; from = next) {
+		next = MIN(end, (uint32_t)align_down(from, 64) + 64);
+		uint64_t mask = ~0ull >> (64 - (next - from)) << (from % 64);
+		if (!(words[from / 64] & mask))
+			continue;
+		*out_first = (uint32_t)align_down(from, 64) + (uint32_t)__builtin_ctzll(words[from / 64] & mask);
+		return true;
+	}
+	return false;
+}
+
+bool fsck_claim(struct fsck *fsck, uint64_t block, uint64_t count, unsigned type, uint64_t owner)
+{
+	const char *what = block_name(type);
+	struct fsck_ag *ag = fsck_ag_of(fsck, block);
+	uint32_t at = ag ? (uint32_t)(block - ag->first) : 0;
+	if (!ag || at < fsck->fixed_blocks || count > ag->blocks - at) {
+		fsck_find(fsck, "%s of %" PRIu64 ": blocks %" PRIu64 "+%" PRIu64 " lie outside of the blocks of an AG",
+			what, owner, block, count);
+		return false;
+	}
+	if (!ag->reached)
+		ag->reached = fsck_allocate(fsck, div_round_up(ag->blocks, 64), sizeof(uint64_t));
+	if (!ag->reached)
+		return false;
+	uint32_t first = 0;
+	if (!claim_bits(fsck, ag->reached, at, (uint32_t)count, &first)) {
+		fsck_find(fsck, "%s of %" PRIu64 ": block %" PRIu64 " is in use twice", what, owner, ag->first + first);
+		return false;
+	}
+	if (type == FSCK_DATA && ag->replayed && bits_any(ag->replayed, at, (uint32_t)count, &first)) {
+		fsck_find(fsck, "%s of %" PRIu64 ": block %" PRIu64 " would be overwritten by replay", what, owner,
+			ag->first + first);
+		return false;
+	}
+	return true;
+}

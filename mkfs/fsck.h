@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The checker as a library: reads a whole filesystem through a function of the caller and reports everything in which
+ * it disagrees with fs/format.h, one line per finding. It repairs nothing and writes nothing.
+ *
+ * It is the independent judge of the filesystem, so it shares no code with it beyond fs/format.h: its checksum, its
+ * replay and its tree walkers are its own. Metadata only is read, and of that only what is allocated: the cost follows
+ * the number of inodes and map blocks in use, not the size of the device. All state hangs from the call: any number of
+ * checks may run at once in different threads. The caller's functions are called from within fsck_check only.
+ */
+#ifndef LANEFS_MKFS_FSCK_H
+#define LANEFS_MKFS_FSCK_H
+
+#include "fs/format.h"
+
+struct fsck_options {
+	uint64_t device_blocks;     /* length of the device in blocks of 4 KiB */
+	bool replay_in_memory;      /* check what a mount would find after replay; else the blocks as they stand */
+	uint64_t super_block;       /* superblock to trust; 0: the first, or the copy at the end if that is bad */
+	bool clean_is_enough;       /* read no further when the state says: clean, and no error was recorded */
+	unsigned findings_max;      /* lines passed to finding(); the rest is only counted. 0: all */
+};
+
+struct fsck_io {
+	/* Reads one block into @data (FS_BLOCK_SIZE bytes, aligned to 8). 0, or a negative errno: ends the check. */
+	int (*read)(void *arg, uint64_t block, void *data);
+	/* One finding, without a line end; the text is gone after the call. May be NULL. */
+	void (*finding)(void *arg, const char *line);
+	/* Phases by name, counted in allocation groups. May be NULL. */
+	void (*progress)(void *arg, const char *phase, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+struct fsck_result {
+	uint64_t findings;
+	uint64_t files, directories; /* inodes of used slots: everything that is no directory, and directories */
+	uint64_t inodes;            /* both together */
+	uint64_t blocks_used;       /* of the allocation groups: reachable blocks and those at fixed places */
+	uint64_t blocks_total;      /* of the filesystem */
+	uint64_t orphans;           /* entries in orphan chains */
+	uint64_t groups_replayed;   /* valid groups from the tail on */
+	uint64_t records_replayed;
+	uint64_t last_sequence;     /* of the last valid group; tail_sequence - 1 when there is none */
+	bool needs_replay;          /* not unmounted cleanly: a mount will replay; by itself no finding */
+	bool skipped;               /* clean was enough: nothing else was read */
+	bool no_filesystem;         /* no superblock at all: not a lanefs, or a lost one; nothing was checked */
+	bool unsupported;           /* version or feature bits unknown here; nothing was checked */
+	bool fatal;                 /* a finding that made the rest uncheckable */
+	char label[FS_LABEL_BYTES + 1];
+	uint8_t uuid[FS_UUID_BYTES];
+	uint32_t recorded_error;    /* what the state block says stopped the filesystem: errno, 0 none */
+	uint64_t recorded_error_block;
+	char recorded_error_text[128];
+};
+
+/* Checks everything. Fills *out always. Findings are no errors: 0 when the check came to its end, a negative errno of
+ * io->read or -ENOMEM when it did not. */
+int fsck_check(const struct fsck_options *options, const struct fsck_io *io, struct fsck_result *out) MUST_CHECK;
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A direct-mapped cache of aligned pieces. A check goes through the device mostly in ascending order, one kind of block
+ * after another, so a piece is used up soon after it was read; nothing cleverer is needed.
+ */
+#include "mkfs/fsck_device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	BLOCK_SHIFT = 12,
+	BLOCK_BYTES = 1 << BLOCK_SHIFT,
+	PIECE_BLOCKS = 16,          /* read at once: 64 KiB */
+	PIECES = 512,               /* 32 MiB, touched as they are used */
+};
+
+struct piece {
+	uint64_t number;            /* plus one; 0: empty */
+	unsigned blocks;            /* that were read */
+};
+
+struct fsck_device {
+	int fd;
+	uint64_t blocks;
+	struct piece piece[PIECES];
+	uint8_t *data;              /* PIECES * PIECE_BLOCKS blocks */
+};
+
+static int size_read(int fd, uint64_t *out_bytes)
+{
+	struct stat status;
+	if (fstat(fd, &status))
+		return -errno;
+	*out_bytes = (uint64_t)status.st_size;
+	if (S_ISBLK(status.st_mode))
+		return ioctl(fd, BLKGETSIZE64, out_bytes) ? -errno : 0;
+	return S_ISREG(status.st_mode) ? 0 : -ENOTBLK;
+}
+
+/* The daemon holds a write lock on what it has mounted; a read lock is what fits beside other readers. */
+static int lock_shared(int fd)
+{
+	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+	if (!fcntl(fd, F_OFD_SETLK, &lock))
+		return 0;
+	return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+}
+
+static int refuse(int error, const char *target, const char *why, char *message, size_t message_size)
+{
+	snprintf(message, message_size, "%s: %s", target, why);
+	return error;
+}
+
+static const char *form_not_built(const char *target)
+{
+	static const char *const forms[] = {"pci:", "emu:", "virtio:", "mirror:", "ram:"};
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
+		if (!strncmp(target, forms[i], strlen(forms[i])))
+			return forms[i];
+	unsigned domain, bus, device, function;
+	if (sscanf(target, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) == 4)
+		return "pci:";
+	return NULL;
+}
+
+static int device_init(struct fsck_device *device, const char *target, char *message, size_t message_size)
+{
+	uint64_t bytes;
+	device->fd = open(target, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (device->fd < 0)
+		return refuse(-errno, target, strerror(errno), message, message_size);
+	int error = size_read(device->fd, &bytes);
+	if (error)
+		return refuse(error, target,
+			error == -ENOTBLK ? "is neither a file nor a block device" : strerror(-error), message,
+			message_size);
+	error = lock_shared(device->fd);
+	if (error == -EBUSY)
+		return refuse(error, target, "is in use (mounted?); unmount it and check again", message, message_size);
+	if (error)
+		return refuse(error, target, "cannot be locked", message, message_size);
+	device->blocks = bytes / BLOCK_BYTES;
+	device->data = aligned_alloc(BLOCK_BYTES, (size_t)PIECES * PIECE_BLOCKS * BLOCK_BYTES);
+	if (!device->data)
+		return refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
+	return 0;
+}
+
+int fsck_device_open(const char *target, struct fsck_device **out, char *message, size_t message_size)
+{
+	const char *form = form_not_built(target);
+	if (form) {
+		snprintf(message, message_size,
+			"%s: targets of the form %s are not checked yet; name a file or a block device", target, form);
+		return -EINVAL;
+	}
+	struct fsck_device *device = calloc(1, sizeof(*device));
+	if (!device)
+		return refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
+	int error = device_init(device, target, message, message_size);
+	if (error)
+		fsck_device_close(device);
+	else
+		*out = device;
+	return error;
+}
+
+uint64_t fsck_device_blocks(const struct fsck_device *device)
+{
+	return device->blocks;
+}
+
+/* Fills a piece of the cache, as far as the device goes. */
+static int piece_read(struct fsck_device *device, struct piece *piece, uint64_t number, uint8_t *data)
+{
+	uint64_t first = number * PIECE_BLOCKS;
+	size_t wanted = (size_t)MIN(device->blocks - first, (uint64_t)PIECE_BLOCKS) << BLOCK_SHIFT, done = 0;
+	piece->number = 0;
+	while (done < wanted) {
+		ssize_t got = pread(device->fd, data + done, wanted - done, (off_t)((first << BLOCK_SHIFT) + done));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && !done)
+			return -errno;
+		if (got <= 0) /* a bad place further on fails when it is asked for itself */
+			break;
+		done += (size_t)got;
+	}
+	piece->number = number + 1;
+	piece->blocks = (unsigned)(done >> BLOCK_SHIFT);
+	return 0;
+}
+
+static int block_read(struct fsck_device *device, uint64_t block, void *data)
+{
+	ssize_t got = pread(device->fd, data, BLOCK_BYTES, (off_t)(block << BLOCK_SHIFT));
+	if (got < 0)
+		return -errno;
+	return got == BLOCK_BYTES ? 0 : -EIO;
+}
+
+int fsck_device_read(struct fsck_device *device, uint64_t block, void *data)
+{
+	if (block >= device->blocks)
+		return -EIO;
+	uint64_t number = block / PIECE_BLOCKS;
+	unsigned at = block % PIECE_BLOCKS, slot = number % PIECES;
+	struct piece *piece = &device->piece[slot];
+	uint8_t *cached = device->data + ((size_t)slot * PIECE_BLOCKS << BLOCK_SHIFT);
+	int error = piece->number == number + 1 ? 0 : piece_read(device, piece, number, cached);
+	if (error || at >= piece->blocks)
+		return block_read(device, block, data);
+	memcpy(data, cached + ((size_t)at << BLOCK_SHIFT), BLOCK_BYTES);
+	return 0;
+}
+
+void fsck_device_close(struct fsck_device *device)
+{
+	if (!device)
+		return;
+	if (device->fd >= 0)
+		close(device->fd);
+	free(device->data);
+	free(device);
+}
