@@ -19,7 +19,7 @@ struct bdev_io {
 	unsigned iov_count;
 	struct bdev_io *abort_target;  /* only to be compared with what the module has: it may have been completed; or NULL */
 	uint64_t submitted_ns;
-	_Alignas(16) unsigned char context[]; /* module's, context_bytes */
+	_Alignas(8) unsigned char context[];  /* module's, context_bytes; for structs of 8-byte alignment */
 };
 
 struct bdev_module {

@@ -16,7 +16,8 @@
  * | call                                 | from                                                |
  * | registry create/remove/find/open     | any reactor's fiber (find is an RCU read)           |
  * | channel get/put, io_submit, io_wait  | the channel's reactor                               |
- * | done callbacks                       | arrive on the channel's reactor, outside of fibers  |
+ * | done callbacks                       | arrive on the channel's reactor, outside of fibers, |
+ * |                                      | never inside io_submit                              |
  */
 #ifndef LANEFS_BLOCKDEV_BLOCKDEV_H
 #define LANEFS_BLOCKDEV_BLOCKDEV_H
@@ -156,7 +157,7 @@ struct bdev_stats {
 	uint64_t pool_waits; /* I/Os that had to wait for blockdev's own pools */
 	uint64_t retries, fua_writes;
 };
-/* Sum over reactors; approximate while I/O runs. */
+/* Sum over reactors; approximate while I/O runs. Two KiB and a half: not for a fiber's stack. */
 void bdev_stats_read(struct bdev *bdev, struct bdev_stats *out);
 void bdev_for_each(struct bdev_registry *registry, void (*fn)(struct bdev *bdev, void *arg), void *arg);
 

@@ -73,7 +73,10 @@ static int file_open(struct file *file, const struct bdev_file_options *options)
 	if (file->block_device && options->exclusive_lock)
 		flags |= O_EXCL;
 	file->fd = open(options->path, flags);
-	return file->fd < 0 ? -errno : 0;
+	if (file->fd < 0)
+		return -errno;
+	/* With O_NONBLOCK io_uring would answer -EAGAIN where it could wait. */
+	return fcntl(file->fd, F_SETFL, 0) == 0 ? 0 : -errno;
 }
 
 static int file_lock(const struct file *file, const struct bdev_file_options *options)
