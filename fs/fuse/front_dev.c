@@ -123,7 +123,7 @@ static bool source_failed(struct dev_source *source, int error)
 	default:
 		if (error != ENODEV && error != ECONNABORTED)
 			log_error("fuse: cannot read requests: %s", strerror(error));
-		source->dead = true;
+		source->dead = -error;
 		source_unwatch(source);
 		source->ended(source);
 		return false;

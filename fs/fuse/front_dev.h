@@ -4,7 +4,8 @@
  *
  * A source reads a bounded batch in every turn of its reactor and is woken by epoll when the reactor sleeps. It stops
  * reading (paused: the fd leaves epoll) when it has no request object or no place to read into, and goes on when one
- * comes home. Small messages are copied out of the payload area into the request object; WRITEs and other large ones
+ * comes home. FORGET and INTERRUPT then wait too (nobody can tell what a read will bring), unless the clone of another
+ * reactor takes them; everything taken ends without them. Small messages are copied out of the payload area into the request object; WRITEs and other large ones
  * keep their slice of it.
  *
  * INTERRUPT may come by any clone: it visits every reactor until one knows the request it speaks of.
@@ -58,7 +59,7 @@ struct dev_source {
 	bool open;                        /* memory is there */
 	bool reading;                     /* the poller runs */
 	bool watched;                     /* the fd is in the reactor's epoll */
-	bool dead;                        /* ENODEV was read */
+	int dead;                         /* the error that ended reading: -ENODEV, or worse; 0: none */
 	struct poller poller;
 	struct payload_area payload;
 	struct dev_answer_class answers[DEV_ANSWER_CLASSES];

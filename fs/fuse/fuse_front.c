@@ -21,8 +21,9 @@ struct fuse_front {
 	struct fuse_front_options options;
 	struct dev_source *sources[REACTOR_COUNT_MAX];
 	unsigned count;                   /* of sources */
-	struct fiber_cond init;           /* start waits here */
+	struct fiber_cond init;           /* start and stop wait here */
 	atomic_bool ended;
+	bool ended_told;                  /* on reactor 0: ended_message has arrived */
 	struct message ended_message;
 	bool stopped;
 };
@@ -132,7 +133,7 @@ MAY_WAIT static int await_init(struct fuse_front *front)
 		return session->init_error;
 	if (session->ready)
 		return 0;
-	return front->sources[0]->dead ? -ENODEV : -ETIMEDOUT;
+	return front->sources[0]->dead ? front->sources[0]->dead : -ETIMEDOUT;
 }
 
 MAY_WAIT static int start_all(struct fuse_front *front)
@@ -167,6 +168,7 @@ MAY_WAIT int fuse_front_start(struct fuse_front *front)
 static void ended_on_reactor_0(struct message *message)
 {
 	struct fuse_front *front = CONTAINER_OF(message, struct fuse_front, ended_message);
+	front->ended_told = true;
 	/* During start the waiting fiber sees for itself. */
 	fiber_cond_broadcast(&front->init);
 	if (front->session.ready && front->options.ended)
@@ -207,6 +209,8 @@ MAY_WAIT void fuse_front_stop(struct fuse_front *front)
 			(void)reactor_call(front->sources[i]->reactor, drain_source, front->sources[i]);
 	for (unsigned i = 0; i < front->count; i++)
 		(void)reactor_call(front->sources[i]->reactor, close_source, front->sources[i]);
+	while (atomic_load(&front->ended) && !front->ended_told)
+		fiber_cond_wait(&front->init, "the end of the mount to be told");
 }
 
 /* ---- figures ---- */
