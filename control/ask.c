@@ -65,8 +65,11 @@ int control_each(const char *directory, const char *method, struct json_object *
 	count = run_dir_list(pids);
 	if (count == 0)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
-	for (unsigned i = 0; i < count; i++)
-		worst = MAX(worst, ask_one(pids[i], method, NULL, fn));
+	for (unsigned i = 0; i < count; i++) {
+		int status = ask_one(pids[i], method, NULL, fn);
+
+		worst = MAX(worst, status);
+	}
 	return worst;
 }
 

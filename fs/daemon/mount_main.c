@@ -82,13 +82,23 @@ static void report(int fd, int status, const char *message)
 
 static void ready_background(void *arg)
 {
-	int null = open("/dev/null", O_RDWR);
-
 	report(*(int *)arg, MOUNT_EXIT_OK, "");
+	*(int *)arg = -1;
+}
+
+/* The caller's descriptors are let go of at once: what matters reaches it through the pipe, as one line. */
+static void leave_caller(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
 	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
 		dup2(null, fd);
-	if (null > STDERR_FILENO)
+	if (null >= 0)
 		close(null);
+	setsid();
+	if (chdir("/"))
+		log_warn("daemon: chdir: %s", strerror(errno));
+	log_use_syslog("lanefs");
 }
 
 static _Noreturn void run_background(const struct mount_config *config, int report_fd)
@@ -96,12 +106,9 @@ static _Noreturn void run_background(const struct mount_config *config, int repo
 	char message[512];
 	int status;
 
-	setsid();
-	if (chdir("/"))
-		log_warn("daemon: chdir: %s", strerror(errno));
-	log_use_syslog("lanefs");
+	leave_caller();
 	status = daemon_run(config, ready_background, &report_fd, message, sizeof(message));
-	if (message[0])
+	if (report_fd >= 0)
 		report(report_fd, status, message);
 	_exit(status);
 }

@@ -6,7 +6,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -59,6 +58,24 @@ int run_dir_socket(pid_t pid, char *out)
 	return snprintf(out, PATH_MAX, "%s/%d.sock", folder, (int)pid) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+/* Gone, or a zombie that nobody has waited for: either way its socket has no other end. */
+static bool is_dead(pid_t pid)
+{
+	char path[64], line[256] = "";
+	const char *state;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return errno == ENOENT;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = '\0';
+	fclose(file);
+	state = strrchr(line, ')'); /* the name before it may hold anything */
+	return state && (state[2] == 'Z' || state[2] == 'X');
+}
+
 unsigned run_dir_list(pid_t pids[RUN_DAEMONS_MAX])
 {
 	char folder[PATH_MAX];
@@ -73,7 +90,7 @@ unsigned run_dir_list(pid_t pids[RUN_DAEMONS_MAX])
 
 		if (sscanf(entry->d_name, "%d.sock%n", &pid, &used) != 1 || entry->d_name[used] || used == 0 || pid <= 0)
 			continue;
-		if (kill(pid, 0) && errno == ESRCH)
+		if (is_dead(pid))
 			unlinkat(dirfd(directory), entry->d_name, 0);
 		else
 			pids[count++] = pid;

@@ -261,8 +261,8 @@ def unmount_under_load():
 # ---- the control socket ----------------------------------------------------------------------------------------------
 def connect(pid):
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(10)
     connection.connect(f'/run/lanefs/{pid}.sock')
+    connection.settimeout(10)
     return connection
 
 
