@@ -11,8 +11,12 @@
 int alloc_create(struct owner *owner) MUST_CHECK;
 void alloc_destroy(struct owner *owner);
 
-/* In-memory reservation, see tx_alloc. @use_held_back: may go below the held-back reserve. */
-MAY_WAIT int alloc_run(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, bool use_held_back, struct run *out) MUST_CHECK;
+enum alloc_flags {
+	ALLOC_HELD_BACK = 1 << 0,       /* may go below the held-back reserve */
+	ALLOC_OWN = 1 << 1,             /* no loans: from this owner's AGs */
+};
+/* In-memory reservation, see tx_alloc. */
+MAY_WAIT int alloc_run(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out) MUST_CHECK;
 /* Gives an unused reservation back (any owner's blocks, to the owner that allocated them). */
 void alloc_release(struct owner *owner, struct run run);
 

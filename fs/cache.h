@@ -44,5 +44,21 @@ void buf_pin(struct buf *buf);
 void buf_put(struct owner *owner, struct buf *buf);
 /* The block was freed by the transaction being applied: not written home any more. The pin stays the caller's. */
 void buf_kill(struct owner *owner, struct buf *buf);
+/* A record of the part being applied (stream number @part) covers a change of this pinned block. */
+void buf_logged(struct owner *owner, struct buf *buf, uint64_t part);
+
+/* Room for @count pinned blocks of one operation; waits, with no lock held. */
+MAY_WAIT void cache_reserve(struct owner *owner, unsigned count);
+void cache_unreserve(struct owner *owner, unsigned count);
+/* Sends home every block whose oldest record not yet home is in part @through or before; waits for its own writes, not for
+ * a FLUSH. One caller at a time. 0, or the error that stopped the filesystem. */
+MAY_WAIT int cache_home(struct owner *owner, uint64_t through) MUST_CHECK;
+/* Share of the cache that is dirty is at half or more. */
+bool cache_dirty_high(const struct owner *owner);
+
+struct cache_stats {
+	uint64_t blocks, limit, dirty, hits, misses;
+};
+void cache_stats_read(const struct owner *owner, struct cache_stats *out);
 
 #endif

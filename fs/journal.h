@@ -58,7 +58,15 @@ MAY_WAIT int journal_wait_part(struct owner *owner, uint64_t number) MUST_CHECK;
 /* Everything that this owner sent, and all that reached the log from others, is durable, and data completed before the
  * call too: the whole of fsync. */
 MAY_WAIT int journal_sync(struct owner *owner) MUST_CHECK;
-/* Called on the owner when its durable number or the tail rose: alloc releases quarantine here. */
+/* Highest journal group that this owner knows to be durable. */
+uint64_t stream_durable_sequence(const struct owner *owner);
+/* Asks for a checkpoint (the cache is short of clean blocks, freed blocks are waited for). No wait. */
+void journal_want_checkpoint(struct owner *owner);
+/* Asks for a group commit, without waiting for it. */
+void journal_want_commit(struct owner *owner);
+/* Parks until the durable or the home number rose, or a while has passed. */
+MAY_WAIT void journal_wait_progress(struct owner *owner);
+/* When the home number rises, alloc releases metadata quarantine. */
 uint64_t stream_home_number(const struct owner *owner); /* parts up to this one are in front of the tail */
 
 /* ---- life cycle (reactor 0) ---- */

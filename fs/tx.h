@@ -37,7 +37,7 @@ enum run_kind {
 };
 struct tx_run {
 	struct run run;
-	bool set;                       /* allocate, else free */
+	struct owner *allocator;        /* who reserved it; NULL: it is freed */
 	enum run_kind kind;
 };
 
@@ -51,15 +51,17 @@ struct tx_part {
 	struct tx *tx;
 	struct owner *owner;
 	struct change *changes, **changes_tail;
+	struct change *unprepared;      /* first change whose prepare has not run */
 	unsigned pin_count, run_count;
-	struct touched pins[TX_PINS_MAX];
-	struct tx_run runs[TX_RUNS_MAX]; /* in this owner's AGs */
-	struct journal_part *journal_part;
+	uint32_t log_bytes;             /* given to this part by tx_prepare */
 	bool applied;
 	struct message message;
+	struct journal_part *journal_part;
 	/* Room for what changes build in prepare and copy in apply (new leaf contents). NULL until tx_scratch. */
 	uint8_t *scratch;
 	size_t scratch_used;
+	struct touched pins[TX_PINS_MAX];
+	struct tx_run runs[TX_RUNS_MAX]; /* in this owner's AGs */
 };
 
 struct tx {
@@ -72,14 +74,18 @@ struct tx {
 	bool maps_data;                 /* set by data paths: new blocks were written */
 	bool use_held_back;             /* unlink, truncate: may allocate from the held-back space */
 	bool applied;
+	uint64_t id;
+	uint32_t sent_parts;
 	struct fiber_group remote;      /* parts on their way */
-	struct message done;
 };
+
+int tx_pool_create(struct owner *owner) MUST_CHECK;
+void tx_pool_destroy(struct owner *owner);
 
 /* @blocks: how many metadata blocks may be touched over all owners, the maps and headers of allocations and frees included
  * (<= JOURNAL_TX_BLOCKS_MAX). On the caller's owner; no lock may be held. -EROFS, -EIO, -ENOMEM. */
 MAY_WAIT int tx_begin(struct owner *owner, unsigned blocks, struct tx **out) MUST_CHECK;
-void tx_end(struct tx *tx);
+MAY_WAIT void tx_end(struct tx *tx);
 
 /* The part of @owner, made if need be. */
 struct tx_part *tx_part(struct tx *tx, struct owner *owner);
@@ -93,6 +99,10 @@ MAY_WAIT int tx_pin_new(struct tx_part *part, uint64_t block, enum block_type ty
 /* Reserves up to @want, at least @min blocks in one run, near @goal (0: anywhere of this owner), for use by this
  * transaction: its map bits are set in apply. From this owner's AGs, else from a loan. -ENOSPC. */
 MAY_WAIT int tx_alloc(struct tx_part *part, uint64_t goal, uint32_t want, uint32_t min, struct run *out) MUST_CHECK;
+/* The same from this owner's AGs only, no loan: inode blocks. */
+MAY_WAIT int tx_alloc_own(struct tx_part *part, uint64_t goal, uint32_t want, uint32_t min, struct run *out) MUST_CHECK;
+/* Hands a reservation made with alloc_run on this part's owner to the transaction; on failure (-E2BIG) it stays the caller's. */
+int tx_adopt(struct tx_part *part, struct run run) MUST_CHECK;
 /* These blocks become free in apply. Metadata blocks that are cached must be pinned in the part that owns their content,
  * and are killed by it (tx_kill in apply). -EUCLEAN when the run is not inside one AG, -E2BIG when there are too many. */
 int tx_free(struct tx_part *part, struct run run, enum run_kind kind) MUST_CHECK;
