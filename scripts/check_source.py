@@ -28,9 +28,12 @@ LAYERS = {
 
 
 def sources(extensions):
-    listed = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True)
+    # The clone may belong to another user than the one who checks it.
+    listed = subprocess.run(['git', '-c', 'safe.directory=*', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT,
+                            capture_output=True, text=True)
     names = listed.stdout.split('\n') if listed.returncode == 0 else [
-        os.path.relpath(os.path.join(folder, name), ROOT) for folder, _, files in os.walk(ROOT) for name in files]
+        os.path.relpath(os.path.join(folder, name), ROOT) for folder, _, files in os.walk(ROOT)
+        if not os.path.relpath(folder, ROOT).startswith(('.git', 'build')) for name in files]
     return sorted(name for name in set(names)
                   if name.endswith(extensions) and os.path.isfile(os.path.join(ROOT, name)))
 

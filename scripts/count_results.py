@@ -26,10 +26,10 @@ def cases(entry):
                 found.append(('SKIP', name))
             else:
                 found.append(('PASS' if verdict == 'ok' else 'FAIL', name))
-    # cmocka lists failing cases a second time at the end.
+    # cmocka lists failing and skipped cases a second time at the end.
     seen, unique = set(), []
     for verdict, name in found:
-        if verdict == 'FAIL' and (verdict, name) in seen:
+        if verdict != 'PASS' and (verdict, name) in seen:
             continue
         seen.add((verdict, name))
         unique.append((verdict, name))

@@ -17,7 +17,6 @@ import tempfile
 import time
 import traceback
 
-SKIPPED = 77
 BUILD = os.path.abspath(os.environ.get('LANEFS_BUILD', 'build'))
 MKFS = f'{BUILD}/mkfs/mkfs.lanefs'
 FSCK = f'{BUILD}/mkfs/fsck.lanefs'
@@ -58,7 +57,7 @@ def main():
     """Runs the cases, or skips them all, and exits."""
     if os.geteuid() != 0 or not os.path.exists('/dev/fuse'):
         print('1..0 # SKIP needs root and /dev/fuse')
-        sys.exit(SKIPPED)
+        sys.exit(0)
     wanted = sys.argv[1:]
     cases = [(name, function) for name, function in _cases if not wanted or any(word in name for word in wanted)]
     print(f'1..{len(cases)}', flush=True)
