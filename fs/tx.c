@@ -290,14 +290,23 @@ static MAY_WAIT int prepare_runs(void *arg)
 	return 0;
 }
 
-int tx_prepare(struct tx *tx)
+int tx_prepare_changes(struct tx *tx)
 {
 	/* Preparing a change may add parts (loans) and runs, but no changes to parts before it. */
 	for (unsigned i = 0; i < tx->part_count; i++) {
-		const int error = reactor_call(tx->parts[i]->owner->reactor, prepare_changes, tx->parts[i]);
+		struct tx_part *part = tx->parts[i];
+		const int error = part->unprepared ? reactor_call(part->owner->reactor, prepare_changes, part) : 0;
 		if (error)
 			return error;
 	}
+	return 0;
+}
+
+int tx_prepare(struct tx *tx)
+{
+	const int failed = tx_prepare_changes(tx);
+	if (failed)
+		return failed;
 	for (unsigned i = 0; i < tx->part_count; i++) {
 		const int error = reactor_call(tx->parts[i]->owner->reactor, prepare_runs, tx->parts[i]);
 		if (error)
@@ -449,6 +458,9 @@ void tx_apply(struct tx *tx)
 static int part_undo(void *arg)
 {
 	struct tx_part *part = arg;
+	for (struct change *change = part->changes; change != part->unprepared; change = change->next)
+		if (change->cancel)
+			change->cancel(part, change);
 	for (unsigned i = 0; i < part->pin_count; i++)
 		buf_put(part->owner, part->pins[i].buf);
 	part->pin_count = 0;
@@ -470,25 +482,32 @@ static int release_run(void *arg)
 	return 0;
 }
 
-static MAY_WAIT void undo(struct tx *tx, struct tx_part *part)
+/* Pins go before runs: a block that somebody else could allocate must not be cached as ours any more. */
+static MAY_WAIT void undo(struct tx_part *part)
 {
-	for (unsigned i = 0; i < part->run_count && !tx->applied; i++) {
+	part->tx->log_bytes += part->log_bytes;
+	part->log_bytes = 0;
+	if (part->pin_count || part->journal_part || part->changes != part->unprepared)
+		reactor_call_nowait(part->owner->reactor, part_undo, part);
+}
+
+static MAY_WAIT void release_runs(struct tx_part *part)
+{
+	for (unsigned i = 0; i < part->run_count; i++) {
 		struct owner *allocator = part->runs[i].allocator;
 		struct release release = {.owner = allocator, .run = part->runs[i].run};
 		if (allocator)
 			reactor_call_nowait(allocator->reactor, release_run, &release);
 	}
-	tx->log_bytes += part->log_bytes;
-	part->log_bytes = 0;
-	if (part->pin_count || part->journal_part)
-		reactor_call_nowait(part->owner->reactor, part_undo, part);
 }
 
 void tx_end(struct tx *tx)
 {
 	for (unsigned i = 0; i < tx->part_count; i++)
 		if (!tx->parts[i]->applied)
-			undo(tx, tx->parts[i]);
+			undo(tx->parts[i]);
+	for (unsigned i = 0; i < tx->part_count && !tx->applied; i++)
+		release_runs(tx->parts[i]);
 	if (tx->log_bytes)
 		journal_unreserve(tx->home, tx->log_bytes);
 	cache_unreserve(tx->home, tx->cache_pins);

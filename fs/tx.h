@@ -29,6 +29,9 @@ struct change {
 	/* On the part's owner. Pins and reads what apply needs, allocates, checks. */
 	int (*prepare)(struct tx_part *part, struct change *change); /* MAY_WAIT; may be NULL */
 	void (*apply)(struct tx_part *part, struct change *change);
+	/* On the part's owner, no wait: the transaction ends without apply after a successful prepare; gives back what prepare
+	 * reserved in memory (blocks and pins are given back by tx_end). May be NULL. */
+	void (*cancel)(struct tx_part *part, struct change *change);
 };
 
 enum run_kind {
@@ -108,6 +111,9 @@ int tx_adopt(struct tx_part *part, struct run run) MUST_CHECK;
 int tx_free(struct tx_part *part, struct run run, enum run_kind kind) MUST_CHECK;
 /* Zeroed memory until tx_end; NULL when the part's TX_SCRATCH_BYTES are used up. */
 void *tx_scratch(struct tx_part *part, size_t bytes);
+/* Runs outstanding prepares on all owners: the first half of tx_prepare, for a caller whose further changes depend on what
+ * these found. On the home owner. After an error: tx_end. */
+MAY_WAIT int tx_prepare_changes(struct tx *tx) MUST_CHECK;
 /* Runs outstanding prepares on all owners and pins maps and AG headers. On the home owner. After an error: tx_end. */
 MAY_WAIT int tx_prepare(struct tx *tx) MUST_CHECK;
 
