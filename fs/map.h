@@ -22,6 +22,8 @@ MAY_WAIT int map_lookup(struct inode *inode, uint64_t logical, uint64_t limit, s
  * owner; the caller pins and logs the inode (inode_pin before, inode_log after: the change itself does not log it).
  * physical 0: a hole. Freed blocks of the old mapping are named with tx_free (RUN_DATA) unless they are the same blocks
  * (conversion of unwritten). Merges with neighbours. inode.disk.blocks is adjusted in apply.
+ * A FORK_INLINE inode counts as one with an empty map: apply makes it FORK_EXTENTS first (the caller has written the inline
+ * bytes into the new blocks).
  * prepare may shorten the change to what fits one leaf and one transaction: length says what was planned. */
 struct map_change {
 	struct change change;
