@@ -306,6 +306,7 @@ static int start_filesystem(struct daemon *daemon)
 		daemon->fs = NULL;
 		return daemon_fail(daemon, err, "%s: %s", daemon->config->target, strerror(-err));
 	}
+	daemon->message[0] = '\0';
 	err = fuse_front_create(daemon->fs, daemon->group, &options, &daemon->front);
 	if (err)
 		return daemon_fail(daemon, err, "no memory for the FUSE front end");
