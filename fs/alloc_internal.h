@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside the allocator: an owner's AGs, its loans, its quarantine. */
+#ifndef LANEFS_FS_ALLOC_INTERNAL_H
+#define LANEFS_FS_ALLOC_INTERNAL_H
+
+#include "fs/alloc.h"
+#include "fs/freespace.h"
+
+enum { LOANS_MAX = 64, LOAN_BLOCKS_MAX = 4096 /* 16 MiB */ };
+
+struct ag {
+	uint32_t number;
+	bool loaded, loading;
+	struct fiber_cond loaded_cond;
+	struct freespace space;
+};
+
+/* A freed run that may not be reused yet. */
+struct quarantined {
+	struct quarantined *next;
+	struct run run;
+	uint64_t part;                  /* number of the freeing part in this owner's stream */
+};
+struct quarantine {
+	struct quarantined *head, **tail;
+	uint64_t blocks;
+};
+
+struct alloc {
+	struct owner *owner;
+	unsigned ag_count;              /* AGs of this owner */
+	unsigned loaded_count;
+	struct ag *ags;                 /* ags[i].number = owner index + i * owners */
+	unsigned rotor, spread_rotor;
+	uint64_t free_blocks;           /* in the free trees of loaded AGs */
+	uint64_t held_back;
+	struct freespace_pool pool;
+	struct quarantine data, metadata;
+	struct quarantined *quarantined_free;
+	struct run loans[LOANS_MAX];    /* blocks of other owners' AGs, ours to use until a crash forgets it */
+	unsigned loan_count;
+	uint64_t lent_blocks;
+};
+
+struct ag *alloc_ag(struct alloc *alloc, uint32_t number);
+/* Builds the free tree of an AG on first use. */
+MAY_WAIT int alloc_load(struct owner *owner, struct ag *ag) MUST_CHECK;
+/* Puts blocks of a loaded AG of this owner into its free tree; without memory they stay unused until the next mount. */
+void alloc_give_back(struct alloc *alloc, struct run run);
+void alloc_quarantine(struct alloc *alloc, struct run run, enum run_kind kind, uint64_t part);
+MAY_WAIT int alloc_borrow(struct owner *owner, uint32_t want, uint32_t min, unsigned flags) MUST_CHECK;
+bool alloc_take_loan(struct alloc *alloc, uint32_t want, uint32_t min, struct run *out);
+void alloc_add_loan(struct alloc *alloc, struct run run);
+/* From a loaded or loadable AG of this owner, the held-back space respected. -ENOSPC. */
+MAY_WAIT int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out) MUST_CHECK;
+
+#endif
