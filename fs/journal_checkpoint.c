@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Checkpoint: moves the tail. Take the position behind the last durable group; every owner writes home what has records in
+ * front of it; FLUSH; state block with the new tail, durable; only then is the space in front of it free, and metadata blocks
+ * freed by those groups may be used for something else.
+ */
+#include "fs/journal_internal.h"
+
+static MAY_WAIT int state_write_tail(struct journal *journal, const struct target *tail)
+{
+	struct fs *fs = journal->fs;
+	struct fs_state *state = &journal->state;
+	const uint64_t generation = le64_get(state->generation) + 1;
+	const uint64_t block = generation & 1 ? FS_STATE_BLOCK_B : FS_STATE_BLOCK_A;
+	state->generation = le64_set(generation);
+	state->tail_block = le64_set(tail->head_block);
+	state->tail_sequence = le64_set(tail->sequence + 1);
+	state->tail_crc = le32_set(tail->crc);
+	state->durable_sequence = le64_set(journal->durable_sequence);
+	block_header_init(state, BLOCK_STATE, block, le64_get(fs->super.fsid), 0);
+	memcpy(journal->state_buffer, state, sizeof(*state));
+	block_seal(journal->state_buffer, journal->durable_sequence);
+	const int error = bdev_write(journal->owner->channel, journal->state_buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE, IO_FUA);
+	return error ? fs_stop(fs, error, block, "state block write failed") : 0;
+}
+
+int state_write(struct journal *journal)
+{
+	struct target *tail = &journal->target_memory;
+	*tail = (struct target){.head_block = journal->tail_block, .sequence = journal->tail_sequence - 1, .crc = journal->tail_crc};
+	return state_write_tail(journal, tail);
+}
+
+struct home {
+	struct owner *owner;
+	uint64_t through;
+};
+
+static MAY_WAIT int home_run(void *arg)
+{
+	const struct home *home = arg;
+	return cache_home(home->owner, home->through);
+}
+
+static void tail_move(struct journal *journal, const struct target *target)
+{
+	const uint64_t blocks = (target->head_block + journal->ring_blocks - journal->tail_block) % journal->ring_blocks;
+	journal->used -= blocks << FS_BLOCK_SHIFT;
+	journal->tail_block = target->head_block;
+	journal->tail_sequence = target->sequence + 1;
+	journal->tail_crc = target->crc;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		journal->streams[i].home_number = target->through[i];
+}
+
+/* One round, to what is durable now. */
+static MAY_WAIT int checkpoint(struct journal *journal)
+{
+	struct fs *fs = journal->fs;
+	struct target *target = &journal->target_memory;
+	*target = (struct target){.head_block = journal->durable_head_block, .sequence = journal->durable_sequence,
+		.crc = journal->durable_crc};
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		target->through[i] = journal->streams[i].durable_number;
+	if (target->sequence + 1 == journal->tail_sequence)
+		return 0;
+	int error = 0;
+	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
+		struct home home = {.owner = fs->owners[i], .through = target->through[i]};
+		error = reactor_call(fs->owners[i]->reactor, home_run, &home);
+	}
+	if (!error)
+		error = journal_flush(journal);
+	if (error)
+		return error;
+	if (sabotage(SABOTAGE_EARLY_TAIL)) {
+		tail_move(journal, target);
+		journal_notify(journal);
+		journal_grant(journal);
+		fiber_sleep(2 * NS_PER_MS);
+		error = state_write(journal);
+	} else {
+		/* The space is not free before the state block is durable. */
+		error = state_write_tail(journal, target);
+		if (!error)
+			tail_move(journal, target);
+	}
+	if (error)
+		return error;
+	journal->stats.checkpoints++;
+	journal_notify(journal);
+	journal_grant(journal);
+	return 0;
+}
+
+static bool checkpoint_due(const struct journal *journal)
+{
+	return journal->want_checkpoint || journal->used > journal->capacity / 2;
+}
+
+void journal_checkpoint_main(void *arg)
+{
+	struct journal *journal = arg;
+	while (!fs_stopped(journal->fs)) {
+		if (!checkpoint_due(journal)) {
+			if (journal->ending)
+				break;
+			fiber_cond_wait(&journal->checkpoint_work, "work for the checkpoint");
+			continue;
+		}
+		journal->want_checkpoint = false;
+		const uint64_t asked = journal->checkpoints_asked;
+		if (journal->pending) { /* what has arrived gets into a group first: whoever waits for space waits for it too */
+			journal->want_commit = true;
+			fiber_cond_signal(&journal->commit_work);
+			const uint64_t sequence = journal->durable_sequence;
+			while (journal->pending && journal->durable_sequence == sequence && !fs_stopped(journal->fs))
+				fiber_cond_wait_for(&journal->idle, NS_PER_MS, "a group before the checkpoint");
+		}
+		if (fs_stopped(journal->fs) || checkpoint(journal))
+			break;
+		journal->checkpoints_done = asked;
+		fiber_cond_broadcast(&journal->idle);
+	}
+	journal->checkpoint_running = false;
+	fiber_cond_broadcast(&journal->idle);
+}
+
+static MAY_WAIT int checkpoint_all(void *arg)
+{
+	struct journal *journal = arg;
+	/* Rounds until nothing is left in front of the head: a round homes what was durable when it began. */
+	while (!fs_stopped(journal->fs)) {
+		if (!journal->pending && journal->tail_sequence == journal->next_sequence)
+			return 0;
+		const uint64_t ticket = ++journal->checkpoints_asked;
+		journal->want_checkpoint = true;
+		fiber_cond_signal(&journal->checkpoint_work);
+		while (journal->checkpoints_done < ticket && journal->checkpoint_running && !fs_stopped(journal->fs))
+			fiber_cond_wait_for(&journal->idle, 10 * NS_PER_MS, "a checkpoint");
+		if (!journal->checkpoint_running)
+			break;
+	}
+	return fs_stopped(journal->fs) ? fs_stopped(journal->fs) : -EIO;
+}
+
+int journal_checkpoint(struct fs *fs)
+{
+	return reactor_call(fs->owners[0]->reactor, checkpoint_all, fs->journal);
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Group commit: one fiber that closes groups, one after the other.
+ *
+ * The cut. Parts are taken in order of arrival while they fit; then streams are shortened until every transaction of several
+ * owners is wholly inside or wholly outside: a transaction with a part missing (not arrived, or behind another cut) takes
+ * with it only what its owners sent after it.
+ *
+ * The order. FLUSH, if a part maps data that was written since the last FLUSH was sent; the group, in one write; FLUSH; only
+ * then is it durable: owners are told, syncs are answered. The FLUSH after a group counts as the one before the next for
+ * whatever had arrived when it was sent.
+ */
+#include "fs/journal_internal.h"
+
+static struct journal_part *next_by_arrival(const struct journal *journal, const struct cut *cut)
+{
+	struct journal_part *best = NULL;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		if (cut->end[i] && (!best || cut->end[i]->arrival < best->arrival))
+			best = cut->end[i];
+	return best;
+}
+
+static void cut_begin(const struct journal *journal, struct cut *cut)
+{
+	*cut = (struct cut){.bytes = sizeof(struct journal_group)};
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		cut->end[i] = journal->streams[i].head;
+	struct journal_part *part;
+	while (cut->parts < JOURNAL_GROUP_PARTS_MAX && (part = next_by_arrival(journal, cut))) {
+		if (cut->bytes + part->length > journal->group_bytes_max)
+			break;
+		cut->bytes += part->length;
+		cut->parts++;
+		cut->multiple |= part->tx_id != 0;
+		cut->end[part->owner->index] = part->next;
+	}
+}
+
+/* Parts of @tx_id inside the cut. Streams are short and such transactions few: a scan beats a table here. */
+static unsigned parts_inside(const struct journal *journal, const struct cut *cut, uint64_t tx_id)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+			count += part->tx_id == tx_id;
+	return count;
+}
+
+static bool shorten(const struct journal *journal, struct cut *cut)
+{
+	bool changed = false;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		for (struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+			if (part->tx_id && parts_inside(journal, cut, part->tx_id) < part->tx_parts) {
+				cut->end[i] = part;
+				changed = true;
+				break;
+			}
+	return changed;
+}
+
+static void cut_make(const struct journal *journal, struct cut *cut)
+{
+	cut_begin(journal, cut);
+	if (!cut->multiple || sabotage(SABOTAGE_SPLIT_TX))
+		return;
+	while (shorten(journal, cut))
+		;
+	cut->parts = 0;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+			cut->parts++;
+}
+
+static bool needs_flush_before(const struct journal *journal, const struct cut *cut)
+{
+	if (sabotage(SABOTAGE_NO_GROUP_FLUSH))
+		return false;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+			if (part->maps_data && part->arrival > journal->flushed_arrivals)
+				return true;
+	return false;
+}
+
+/* Copies the cut's records into the group buffer and gives the parts back. Returns the group's length in bytes. */
+static uint32_t group_fill(struct journal *journal, const struct cut *cut, uint64_t *out_cost)
+{
+	struct journal_group *group = (struct journal_group *)journal->group_buffer;
+	*group = (struct journal_group){.magic = le32_set(FS_JOURNAL_MAGIC), .journal_id = journal->fs->super.journal_id,
+		.mount_generation = journal->state.mount_generation, .sequence = le64_set(journal->next_sequence),
+		.previous_crc = le32_set(journal->previous_crc)};
+	uint32_t length = sizeof(*group), records = 0;
+	uint64_t cost = 0;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		struct log_stream *stream = &journal->streams[i];
+		while (stream->head != cut->end[i]) {
+			struct journal_part *part = stream->head;
+			if (!(stream->head = part->next))
+				stream->tail = &stream->head;
+			memcpy(journal->group_buffer + length, part->records, part->length);
+			length += part->length;
+			records += part->record_count;
+			cost += part->cost;
+			stream->closed_number = part->number;
+			part->message.fn = stream_part_returned;
+			reactor_send(part->owner->reactor, &part->message);
+		}
+	}
+	group->length = le32_set(length);
+	group->records = le32_set(records);
+	group->crc = le32_set(fs_crc32c(0, group, length));
+	memset(journal->group_buffer + length, 0, align_up(length, FS_BLOCK_SIZE) - length);
+	*out_cost = cost;
+	return length;
+}
+
+static MAY_WAIT int group_write(struct journal *journal, uint64_t blocks)
+{
+	const uint64_t first = MIN(blocks, journal->ring_blocks - journal->head_block);
+	struct io io[2];
+	struct io_group ios;
+	io_group_init(&ios);
+	io_prepare(&io[0], journal->owner->channel, IO_WRITE, journal->group_buffer,
+		(journal->ring_first + journal->head_block) << FS_BLOCK_SHIFT, first << FS_BLOCK_SHIFT);
+	io_group_submit(&ios, &io[0]);
+	if (blocks > first) { /* over the end of the ring, to its start */
+		io_prepare(&io[1], journal->owner->channel, IO_WRITE, journal->group_buffer + (first << FS_BLOCK_SHIFT),
+			journal->ring_first << FS_BLOCK_SHIFT, (blocks - first) << FS_BLOCK_SHIFT);
+		io_group_submit(&ios, &io[1]);
+	}
+	const int error = io_group_wait(&ios);
+	return error ? fs_stop(journal->fs, error, journal->ring_first + journal->head_block, "journal write failed") : 0;
+}
+
+static MAY_WAIT int commit_cut(struct journal *journal, const struct cut *cut)
+{
+	int error = needs_flush_before(journal, cut) ? journal_flush(journal) : 0;
+	if (error)
+		return error;
+	uint64_t cost;
+	const uint32_t length = group_fill(journal, cut, &cost);
+	const uint64_t blocks = div_round_up(length, FS_BLOCK_SIZE);
+	journal->pending -= cost;
+	journal->used += blocks << FS_BLOCK_SHIFT;
+	journal->oldest_pending_ns = reactor_now_ns();
+	const uint32_t crc = le32_get(((struct journal_group *)journal->group_buffer)->crc);
+	error = group_write(journal, blocks);
+	if (error)
+		return error;
+	journal->head_block = (journal->head_block + blocks) % journal->ring_blocks;
+	journal->previous_crc = crc;
+	journal->next_sequence++;
+	journal->stats.groups++;
+	journal->stats.group_bytes += length;
+	return 0;
+}
+
+static void durable(struct journal *journal)
+{
+	journal->durable_sequence = journal->next_sequence - 1;
+	journal->durable_head_block = journal->head_block;
+	journal->durable_crc = journal->previous_crc;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		journal->streams[i].durable_number = journal->streams[i].closed_number;
+	journal_notify(journal);
+	journal_answer_syncs(journal);
+	journal_grant(journal);
+	if (journal->used > journal->capacity / 2)
+		fiber_cond_signal(&journal->checkpoint_work);
+}
+
+/* Whether a group should be closed now; *wait_ns: how long at the most until it should (UINT64_MAX: nothing waits). */
+static bool commit_due(const struct journal *journal, uint64_t *wait_ns)
+{
+	*wait_ns = UINT64_MAX;
+	if (!cds_list_empty((struct cds_list_head *)&journal->syncs) || journal->ending)
+		return true;
+	if (!journal->pending)
+		return false;
+	if (journal->want_commit || journal->pending >= journal->group_bytes_max / 2)
+		return true;
+	const uint64_t due = journal->oldest_pending_ns + journal->fs->options.commit_ms * NS_PER_MS;
+	const uint64_t now = reactor_now_ns();
+	if (due <= now)
+		return true;
+	*wait_ns = due - now;
+	return false;
+}
+
+static MAY_WAIT void wait_for_work(struct journal *journal)
+{
+	uint64_t wait_ns;
+	while (!fs_stopped(journal->fs) && !commit_due(journal, &wait_ns)) {
+		if (wait_ns == UINT64_MAX)
+			fiber_cond_wait(&journal->commit_work, "work for the log");
+		else
+			fiber_cond_wait_for(&journal->commit_work, wait_ns, "the commit interval");
+	}
+}
+
+void journal_commit_main(void *arg)
+{
+	struct journal *journal = arg;
+	struct cut *cut = &journal->cut_memory;
+	for (;;) {
+		wait_for_work(journal);
+		if (fs_stopped(journal->fs) || (journal->ending && !journal->pending))
+			break;
+		journal->want_commit = false;
+		const uint64_t arrivals = journal->arrivals;
+		cut_make(journal, cut);
+		const bool syncs = !cds_list_empty(&journal->syncs);
+		if (!cut->parts && !syncs) {
+			/* Only parts whose siblings are on their way. */
+			fiber_cond_wait(&journal->commit_work, "the other parts of a transaction");
+			journal->want_commit = true;
+			continue;
+		}
+		int error = cut->parts ? commit_cut(journal, cut) : 0;
+		if (!error && !(sabotage(SABOTAGE_NO_FSYNC_FLUSH) && cut->parts))
+			error = journal_flush(journal);
+		else if (!error)
+			journal->flushed_events = journal->events;
+		if (error)
+			break;
+		durable(journal);
+		if (!cut->parts && !cds_list_empty(&journal->syncs) && journal->pending && arrivals == journal->arrivals)
+			fiber_cond_wait(&journal->commit_work, "the other parts of a transaction");
+	}
+	journal_answer_syncs(journal);
+	journal->commit_running = false;
+	fiber_cond_broadcast(&journal->idle);
+}

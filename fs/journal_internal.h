@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside the journal: the log on reactor 0 and the streams of the owners.
+ *
+ * | what                    | file                 | runs on                         |
+ * | owner's end, credits    | journal_stream.c     | the owner                       |
+ * | arrival, space, start   | journal.c            | reactor 0 (messages)            |
+ * | cut and group commit    | journal_commit.c     | reactor 0, one fiber            |
+ * | checkpoint, state block | journal_checkpoint.c | reactor 0, one fiber            |
+ * | replay                  | journal_replay.c     | reactor 0, while mounting       |
+ *
+ * Space: capacity = used (groups between tail and head) + pending (parts that arrived and wait for a group) + granted
+ * (credit at the owners and reservations of running transactions) + free.
+ */
+#ifndef LANEFS_FS_JOURNAL_INTERNAL_H
+#define LANEFS_FS_JOURNAL_INTERNAL_H
+
+#include "fs/journal.h"
+#include "fs/tx.h"
+
+enum {
+	JOURNAL_GROUP_BYTES_MAX = 1 << 20,
+	JOURNAL_GROUP_PARTS_MAX = 2048,
+	JOURNAL_CREDIT_BATCH = 256 << 10,
+};
+
+/* What the log tells an owner: how far its stream is durable and home. One in flight; newer values wait for its return. */
+struct note {
+	struct message message;
+	struct owner *owner;
+	uint64_t durable_number, home_number, durable_sequence;
+	bool in_flight;                 /* log's */
+};
+
+struct credit_request {
+	struct message message;
+	struct cds_list_head node;      /* log's line */
+	struct owner *owner;
+	uint32_t wanted;
+	uint32_t granted;
+	bool in_flight;                 /* owner's */
+};
+
+/* Credit on its way back to the log. */
+struct credit_return {
+	struct message message;
+	struct owner *owner;
+	uint32_t bytes;
+	bool in_flight;                 /* owner's */
+};
+
+/* A wish that needs no answer; sent again only after it has arrived. */
+struct wish {
+	struct message message;
+	struct owner *owner;
+	atomic_bool in_flight;
+};
+
+struct credit_waiter {
+	struct cds_list_head node;
+	struct fiber *fiber;
+	uint32_t bytes;
+	bool granted;
+};
+
+struct stream {
+	struct owner *owner;
+	uint64_t next_number, durable_number, home_number, durable_sequence;
+	uint32_t credit;
+	struct cds_list_head waiters;   /* struct credit_waiter, in order */
+	struct credit_request request;
+	struct credit_return give_back;
+	struct wish want_commit, want_checkpoint, stop, recall;
+	struct fiber_cond progress;     /* durable or home number rose, or the filesystem stopped */
+	struct journal_part *free_parts[2]; /* by size class */
+};
+
+struct sync_request {
+	struct message message;
+	struct cds_list_head node;
+	struct owner *owner;
+	struct fiber *fiber;
+	uint64_t stamp, arrival;        /* log: event number of this request, last part that had arrived */
+	int result;
+	bool done;
+};
+
+struct log_stream {
+	struct journal_part *head, **tail; /* arrived, in no group yet */
+	uint64_t closed_number;         /* last part that is in a group */
+	uint64_t durable_number, home_number;
+	struct note note;
+};
+
+/* What the next group takes of each stream. */
+struct cut {
+	struct journal_part *end[REACTOR_COUNT_MAX]; /* per stream: first part that is not taken; NULL: all are */
+	unsigned parts;
+	uint32_t bytes;
+	bool multiple;                  /* has parts of transactions of several owners */
+};
+
+/* Where a checkpoint moves the tail to: behind this group; parts of each stream in front of it. */
+struct target {
+	uint64_t head_block, sequence;
+	uint32_t crc;
+	uint64_t through[REACTOR_COUNT_MAX];
+};
+
+struct journal {
+	struct fs *fs;
+	struct owner *owner;            /* 0 */
+	uint64_t ring_first, ring_blocks;
+	uint64_t capacity, used, pending, granted;
+	uint64_t head_block, next_sequence;
+	uint32_t previous_crc;
+	uint64_t tail_block, tail_sequence;
+	uint32_t tail_crc;
+	uint64_t durable_sequence, durable_head_block;
+	uint32_t durable_crc;
+	uint64_t arrivals, events, flushed_events, flushed_arrivals;
+	uint64_t oldest_pending_ns;
+	uint32_t group_bytes_max;
+	uint8_t *group_buffer;          /* DMA, group_bytes_max */
+	struct log_stream *streams;     /* per owner */
+	struct cds_list_head syncs;     /* struct sync_request */
+	struct cds_list_head credit_line;
+	atomic_bool tight;              /* somebody waits for credit: owners give idle credit back */
+	struct fiber_cond commit_work, checkpoint_work, idle;
+	bool want_commit, want_checkpoint, ending;
+	bool commit_running, checkpoint_running;
+	struct fiber_start commit_start, checkpoint_start;
+	uint64_t checkpoints_done, checkpoints_asked;
+	struct target target_memory;    /* the checkpoint fiber's */
+	struct cut cut_memory;          /* the commit fiber's */
+	struct fs_state state;          /* last written */
+	uint8_t *state_buffer;
+	struct { uint64_t groups, group_bytes, flushes, checkpoints; } stats;
+};
+
+static inline uint64_t journal_free(const struct journal *journal)
+{
+	return journal->capacity - journal->used - journal->pending - journal->granted;
+}
+/* On reactor 0. */
+void journal_part_arrived(struct message *message);
+void journal_credit_requested(struct message *message);
+void journal_credit_returned(struct message *message);
+void journal_sync_requested(struct message *message);
+void journal_commit_wished(struct message *message);
+void journal_checkpoint_wished(struct message *message);
+void journal_grant(struct journal *journal);
+void journal_notify(struct journal *journal);
+void journal_commit_main(void *arg);
+void journal_checkpoint_main(void *arg);
+void journal_answer_syncs(struct journal *journal);
+/* FLUSH on the log's channel, unless the device has no volatile cache; notes which events it covers. */
+MAY_WAIT int journal_flush(struct journal *journal) MUST_CHECK;
+/* Writes journal->state (generation raised, tail and counters filled in) durably. */
+MAY_WAIT int state_write(struct journal *journal) MUST_CHECK;
+/* On an owner. */
+void stream_note_arrived(struct message *message);
+void stream_credit_granted(struct message *message);
+void stream_sync_answered(struct message *message);
+void stream_part_returned(struct message *message);
+void stream_recall(struct message *message);
+void stream_stop(struct message *message);
+
+#endif
