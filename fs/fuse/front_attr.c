@@ -77,7 +77,7 @@ MAY_WAIT int front_op_statx(struct front_request *request)
 	out->stat = (struct wire_statx){
 		.mask = STATX_BASIC_STATS | STATX_BTIME,
 		.blksize = 4096,
-		.attributes = attr.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL), /* STATX_ATTR_*: same bits */
+		.attributes = attr.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL), /* as STATX_ATTR_* */
 		.attributes_mask = FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL,
 		.nlink = attr.nlink,
 		.uid = attr.uid,

@@ -162,8 +162,8 @@ MAY_WAIT static int copy_range(struct front_request *request, uint64_t length, u
 		return -EFBIG;
 	struct fs_cred cred = front_cred(request);
 	bool stale = privilege_bits_at_stake(request, in->nodeid_out);
-	int error = fs_copy_range(request->session->fs, request->header->nodeid, in->off_in, in->nodeid_out, in->off_out,
-		length, &cred, copied);
+	int error = fs_copy_range(request->session->fs, request->header->nodeid, in->off_in, in->nodeid_out,
+		in->off_out, length, &cred, copied);
 	if (stale)
 		request->transport->forget_attributes(request, in->nodeid_out);
 	return error;

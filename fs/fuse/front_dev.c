@@ -253,7 +253,7 @@ static void visit(struct dev_request *request)
 	struct dev_source *source = request->source->peers[here];
 	struct dev_request *target = find_known(source, in->unique);
 	if (target) {
-		/* Whoever parks for long looks at this flag: front_request.interrupted. INTERRUPT itself gets no answer. */
+		/* For whoever parks for long: front_request.interrupted. INTERRUPT itself gets no answer. */
 		atomic_store_explicit(&target->base.interrupted, true, memory_order_relaxed);
 		front_dev_transport.release(&request->base);
 		return;

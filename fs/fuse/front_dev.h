@@ -5,8 +5,8 @@
  * A source reads a bounded batch in every turn of its reactor and is woken by epoll when the reactor sleeps. It stops
  * reading (paused: the fd leaves epoll) when it has no request object or no place to read into, and goes on when one
  * comes home. FORGET and INTERRUPT then wait too (nobody can tell what a read will bring), unless the clone of another
- * reactor takes them; everything taken ends without them. Small messages are copied out of the payload area into the request object; WRITEs and other large ones
- * keep their slice of it.
+ * reactor takes them; everything taken ends without them. Small messages are copied out of the payload area into the
+ * request object; WRITEs and other large ones keep their slice of it.
  *
  * INTERRUPT may come by any clone: it visits every reactor until one knows the request it speaks of.
  *
@@ -21,7 +21,7 @@
 
 enum {
 	DEV_READ_BATCH = 16,      /* requests read in a turn */
-	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied; covers two names of 255 bytes and any fixed struct */
+	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied: any fixed struct and two names of 255 bytes */
 	DEV_KNOWN_BUCKETS = 256,
 	DEV_ANSWER_CLASSES = 3,
 };

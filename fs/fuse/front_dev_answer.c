@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The transport /dev/fuse, outward: buffers for answers, writing them, and the way home of a request. All of it runs on
- * the reactor that ran the request; a write to the clone of another reactor is fine, the kernel only wants the clone that
- * delivered the request.
+ * the reactor that ran the request; a write to the clone of another reactor is fine, the kernel only wants the clone
+ * that delivered the request.
  */
 #include <errno.h>
 #include <sys/uio.h>
@@ -100,8 +100,8 @@ static int dev_answer(struct front_request *base, int error)
 		{(void *)base->data, base->data_size},
 	};
 	int result = write_message(request->source->fd, iov, ARRAY_SIZE(iov));
-	/* ENOENT: aborted meanwhile. ENODEV, EPERM: the mount is gone. Anything else is a mistake of ours; the kernel has
-	 * then failed the request by itself. */
+	/* ENOENT: aborted meanwhile. ENODEV, EPERM: the mount is gone. Anything else is a mistake of ours; the kernel
+	 * has then failed the request by itself. */
 	if (result && result != -ENOENT && result != -ENODEV && result != -EPERM && result != -ECONNABORTED) {
 		front_count(&front_stats_here(base->session)->refused_answers, 1);
 		log_error("fuse: the kernel refused the answer to %s (error %d, %u bytes): %s",
@@ -113,8 +113,8 @@ static int dev_answer(struct front_request *base, int error)
 static void dev_forget_attributes(struct front_request *base, uint64_t ino)
 {
 	struct dev_request *request = CONTAINER_OF(base, struct dev_request, base);
-	/* A negative offset: attributes only, no pages. So the kernel takes no lock of the inode, and the inode, which the
-	 * unanswered request keeps in use, can be neither new nor on its way out: nothing to wait for. */
+	/* A negative offset: attributes only, no pages. So the kernel takes no lock of the inode, and the inode, which
+	 * the unanswered request keeps in use, can be neither new nor on its way out: nothing to wait for. */
 	struct fuse_notify_inval_inode_out inode = {.ino = ino, .off = -1};
 	struct fuse_out_header header = {
 		.len = sizeof(header) + sizeof(inode),

@@ -8,8 +8,8 @@
  * | AT_ONCE    | in the receiver's poller, without a fiber: it does not wait                       |
  *
  * An opcode without a function is answered ENOSYS, which the kernel remembers for the life of the mount: FLUSH (close
- * sends nothing from then on), OPENDIR (opening a directory is free, and its contents may be cached), ACCESS (the kernel
- * checks permissions by itself), POLL, BMAP, and whatever a newer kernel invents.
+ * sends nothing from then on), OPENDIR (opening a directory is free, and its contents may be cached), ACCESS (the
+ * kernel checks permissions by itself), POLL, BMAP, and whatever a newer kernel invents.
  */
 #include <errno.h>
 #include <time.h>

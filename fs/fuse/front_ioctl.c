@@ -82,7 +82,9 @@ MAY_WAIT static int set_xflags(struct front_request *request)
 	uint32_t known = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(flag_pairs); i++) {
 		known |= flag_pairs[i].xflag;
-		flags = attr.fsx_xflags & flag_pairs[i].xflag ? flags | flag_pairs[i].flag : flags & ~flag_pairs[i].flag;
+		flags &= ~flag_pairs[i].flag;
+		if (attr.fsx_xflags & flag_pairs[i].xflag)
+			flags |= flag_pairs[i].flag;
 	}
 	if (attr.fsx_xflags & ~known)
 		return -EOPNOTSUPP;

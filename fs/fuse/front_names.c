@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operations on names: lookup, making and removing, rename, directories and symlinks. nodeid is the directory (READLINK:
- * the symlink), whose owner runs the operation.
+ * Operations on names: lookup, making and removing, rename, directories and symlinks. nodeid is the directory
+ * (READLINK: the symlink), whose owner runs the operation.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -101,7 +101,8 @@ MAY_WAIT int front_op_link(struct front_request *request)
 {
 	const struct fuse_link_in *in = request->call.in;
 	struct fs_entry entry;
-	int error = fs_link(request->session->fs, request->header->nodeid, request->call.name[0], in->oldnodeid, &entry);
+	int error = fs_link(
+		request->session->fs, request->header->nodeid, request->call.name[0], in->oldnodeid, &entry);
 	if (error)
 		return error;
 	front_answer_entry(request, &entry);

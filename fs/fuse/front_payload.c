@@ -65,7 +65,7 @@ struct payload_slab *payload_hold(struct payload_area *area, size_t length)
 {
 	struct payload_slab *slab = area->current;
 	assert(length <= WIRE_WRITE_HEADER_BYTES + WIRE_WRITE_BYTES_MAX);
-	/* Its payload ends @length - 80 behind its position, and the next message begins 80 before the next position. */
+	/* It ends @length - 80 behind its position; the next message begins 80 before the next position. */
 	slab->used += (uint32_t)align_up(length, PAGE_BYTES);
 	slab->references++;
 	return slab;

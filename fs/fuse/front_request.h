@@ -2,11 +2,11 @@
 /*
  * A request on its way through the front end, the transport it came by, and the session both belong to.
  *
- * Life of a request: the transport takes one from its pool, decodes into it and calls front_dispatch on the reactor that
- * received it -> a fiber on the owner of its inode (or, for what needs no wait, the receiving reactor at once) runs the
- * operation, which fills `out` and perhaps `data` and returns an errno -> transport->answer -> transport->release. A
- * request belongs to one reactor at a time: to the receiver until front_dispatch, then to the one that runs it; the
- * transport brings it home. Only `interrupted` is written by others.
+ * Life of a request: the transport takes one from its pool, decodes into it and calls front_dispatch on the reactor
+ * that received it -> a fiber on the owner of its inode (or, for what needs no wait, the receiving reactor at once)
+ * runs the operation, which fills `out` and perhaps `data` and returns an errno -> transport->answer ->
+ * transport->release. A request belongs to one reactor at a time: to the receiver until front_dispatch, then to the one
+ * that runs it; the transport brings it home. Only `interrupted` is written by others.
  */
 #ifndef LANEFS_FS_FUSE_FRONT_REQUEST_H
 #define LANEFS_FS_FUSE_FRONT_REQUEST_H
@@ -25,8 +25,8 @@ struct front_transport {
 	MAY_WAIT void *(*buffer_get)(struct front_request *request, uint32_t size);
 	/* Sends @error (negative, or 0 with out and data). 0; -ENOENT: the kernel no longer waits for this request. */
 	int (*answer)(struct front_request *request, int error);
-	/* Tells the kernel to forget the cached attributes of @ino. Only for an inode which the unanswered @request keeps
-	 * in use in the kernel: then the call cannot block. */
+	/* Tells the kernel to forget the cached attributes of @ino. Only for an inode which the unanswered @request
+	 * keeps in use in the kernel: then the call cannot block. */
 	void (*forget_attributes)(struct front_request *request, uint64_t ino);
 	/* The last call; from the reactor that ran the request. */
 	void (*release)(struct front_request *request);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: the decoder of the FUSE front end believes nothing that the message itself does not prove, and negotiation never
- * takes what the kernel did not offer. Method: messages built by hand, cut, stretched and lied about in every place;
- * then random ones in heap memory of exactly their size, so that an overread is seen by the address sanitizer.
+ * Goal: the decoder of the FUSE front end believes nothing that the message itself does not prove, and negotiation
+ * never takes what the kernel did not offer. Method: messages built by hand, cut, stretched and lied about in every
+ * place; then random ones in heap memory of exactly their size, so that an overread is seen by the address sanitizer.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -265,8 +265,8 @@ static void test_what_is_not_understood_stays_off(void **state)
 {
 	struct front_session session = {0};
 	uint64_t agreed = negotiate(&session, UINT64_MAX);
-	assert_false(agreed & (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE |
-			       FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
+	assert_false(agreed & (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_SPLICE_READ | FUSE_SPLICE_WRITE |
+			       FUSE_SPLICE_MOVE | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
 	assert_true((agreed & (WIRE_CREATE_SUPP_GROUP | FUSE_SECURITY_CTX | WIRE_HAS_RESEND | WIRE_PASSTHROUGH |
 				      WIRE_OVER_IO_URING | WIRE_NO_EXPORT_SUPPORT)) == 0);
 	static const char *names[FUSE_FRONT_FEATURES_MAX];

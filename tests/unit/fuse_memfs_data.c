@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A filesystem in memory for the tests of the FUSE front end: attributes, data, extended attributes. See fuse_memfs.h. */
+/* A filesystem in memory for the tests of the FUSE front end: attributes, data, xattrs. See fuse_memfs.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

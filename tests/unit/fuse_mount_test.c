@@ -331,7 +331,7 @@ static void test_an_interrupt_arrives(void **state)
 	close(fd);
 	struct fuse_front_status status;
 	fuse_front_get_status(mounted.front, &status);
-	/* With one request object the delayed read has it; with noopen the kernel's O_DIRECT read cannot be interrupted. */
+	/* With one request object the delayed read has it; with noopen O_DIRECT reads cannot be interrupted. */
 	if (mounted.options.requests_max != 1 && !mounted.options.noopen)
 		assert_true(status.interrupts > 0);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: the whole table of operations of the FUSE front end without a kernel: every request is answered exactly once, in
- * the size its opcode asks for, whatever its fields say; lookup counts of answers that went nowhere come back. Method: a
- * transport made of memory, a filesystem in memory, requests built by hand, then random ones.
+ * Goal: the whole table of operations of the FUSE front end without a kernel: every request is answered exactly once,
+ * in the size its opcode asks for, whatever its fields say; lookup counts of answers that went nowhere come back.
+ * Method: a transport made of memory, a filesystem in memory, requests built by hand, then random ones.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -289,7 +289,8 @@ static void test_attributes_are_forgotten_only_once_suid_was_seen(void **state)
 
 static void test_unknown_and_unwanted_opcodes_are_enosys(void **state)
 {
-	static const uint32_t opcodes[] = {FUSE_FLUSH, FUSE_OPENDIR, FUSE_ACCESS, FUSE_POLL, FUSE_BMAP, FUSE_GETLK, 999};
+	static const uint32_t opcodes[] = {
+		FUSE_FLUSH, FUSE_OPENDIR, FUSE_ACCESS, FUSE_POLL, FUSE_BMAP, FUSE_GETLK, 999};
 	static const char body[32];
 	static const size_t sizes[] = {24, 8, 8, 24, 16, 0, 0};
 	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++) {
@@ -318,7 +319,8 @@ static void test_random_requests_are_answered_once(void **state)
 	log_set_sink(log_nothing, NULL);
 	for (unsigned round = 0; round < 40000; round++) {
 		uint32_t opcode = (uint32_t)(random_next(&seed) % (WIRE_OPCODE_COUNT + 2));
-		if (opcode == FUSE_INIT || opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INTERRUPT)
+		if (opcode == FUSE_INIT || opcode == FUSE_INTERRUPT || opcode == FUSE_FORGET ||
+			opcode == FUSE_BATCH_FORGET)
 			continue;
 		begin(opcode, random_next(&seed) % 16, NULL, 0);
 		static const uint8_t fixed_words[] = {0, 1, 2, 3, 4, 5, 7, 11};
