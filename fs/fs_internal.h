@@ -61,6 +61,8 @@ struct fs {
 	bool volatile_cache;         /* of the device */
 	atomic_int stopped;          /* 0, or the sticky error */
 	char error_text[128];        /* written once, by whoever set stopped */
+	uint64_t error_block;
+	struct message stopped_message;
 	uint64_t free_blocks_at_mount, used_inodes_at_mount;
 	uint64_t replayed_groups, replayed_records;
 	atomic_ullong corrupt_blocks, tx_ids;
@@ -94,6 +96,8 @@ struct run {
 /* Stops the filesystem for good (first error wins): logged once, mutations answer -EROFS from then on, waiters -EIO.
  * @block 0: none. Any reactor, no wait. Returns @error. */
 int fs_stop(struct fs *fs, int error, uint64_t block, const char *what);
+/* Free blocks and used inodes of the whole filesystem as the AG headers count them; exact while nothing runs. */
+void fs_totals(const struct fs *fs, uint64_t *free_blocks, uint64_t *used_inodes);
 /* A bad block: counted and logged with the failing field; returns -EUCLEAN. Does not stop the filesystem. */
 int fs_corrupt(struct fs *fs, uint64_t block, const char *field);
 /* 0, or what a changing operation answers now: -EROFS (read-only or stopped), -EIO (device gone). */

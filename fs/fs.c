@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The filesystem as a whole: stopping, damage, sync, space and status. Mounting and unmounting: mount.c. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fs/alloc_internal.h"
+#include "fs/inode.h"
+#include "fs/journal_internal.h"
+
+const struct fs_super *fs_get_super(const struct fs *fs) { return &fs->super; }
+bool fs_read_only(const struct fs *fs) { return fs->read_only; }
+int fs_stopped(const struct fs *fs) { return atomic_load_explicit(&fs->stopped, memory_order_relaxed); }
+struct reactor *fs_owner(const struct fs *fs, uint64_t ino) { return owner_of_ino(fs, ino)->reactor; }
+const struct bdev *fs_get_bdev(const struct fs *fs) { return bdev_desc_bdev(fs->owners[0]->desc); }
+
+static void stopped_arrived(struct message *message)
+{
+	struct fs *fs = CONTAINER_OF(message, struct fs, stopped_message);
+	if (fs->options.stopped)
+		fs->options.stopped(fs, fs_stopped(fs), fs->options.arg);
+}
+
+int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
+{
+	int expected = 0;
+	if (!atomic_compare_exchange_strong(&fs->stopped, &expected, error))
+		return error;
+	snprintf(fs->error_text, sizeof(fs->error_text), "%s: %s", what, strerror(-error));
+	if (block)
+		log_error("%s: block %" PRIu64 ": %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, block,
+			what, strerror(-error));
+	else
+		log_error("%s: %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, what, strerror(-error));
+	fs->error_block = block;
+	journal_stop(fs);
+	fs->stopped_message.fn = stopped_arrived;
+	if (reactor_self())
+		reactor_send(fs->owners[0]->reactor, &fs->stopped_message);
+	else
+		reactor_send_foreign(fs->owners[0]->reactor, &fs->stopped_message);
+	return error;
+}
+
+int fs_corrupt(struct fs *fs, uint64_t block, const char *field)
+{
+	const uint64_t before = atomic_fetch_add(&fs->corrupt_blocks, 1);
+	if (before < 100)
+		log_error("%s: block %" PRIu64 ": bad %s: run fsck.lanefs%s", fs->bdev_name, block, field,
+			before == 99 ? " (further bad blocks are counted, not logged)" : "");
+	return -EUCLEAN;
+}
+
+int fs_shutdown(struct fs *fs)
+{
+	fs_stop(fs, -EIO, 0, "shut down on request");
+	return 0;
+}
+
+/* ---- sync ---- */
+
+static MAY_WAIT int sync_owner(void *arg)
+{
+	struct owner *owner = arg;
+	const int error = inode_flush_times(owner);
+	return error ? error : journal_sync(owner);
+}
+
+int fs_sync(struct fs *fs)
+{
+	if (fs->read_only)
+		return 0;
+	int error = 0;
+	for (unsigned i = 0; i < fs->owner_count && !error; i++)
+		error = reactor_call(fs->owners[i]->reactor, sync_owner, fs->owners[i]);
+	return error;
+}
+
+/* ---- space ---- */
+
+void fs_totals(const struct fs *fs, uint64_t *free_blocks, uint64_t *used_inodes)
+{
+	int64_t free_delta = 0, inode_delta = 0;
+	for (unsigned i = 0; i < fs->owner_count; i++) {
+		free_delta += atomic_load_explicit(&fs->owners[i]->stats.free_blocks_delta, memory_order_relaxed);
+		inode_delta += atomic_load_explicit(&fs->owners[i]->stats.used_inodes_delta, memory_order_relaxed);
+	}
+	*free_blocks = fs->free_blocks_at_mount + (uint64_t)free_delta;
+	*used_inodes = fs->used_inodes_at_mount + (uint64_t)inode_delta;
+}
+
+int fs_statfs(struct fs *fs, struct fs_statfs *out)
+{
+	uint64_t free_blocks, used_inodes, held_back = 0;
+	fs_totals(fs, &free_blocks, &used_inodes);
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		held_back += fs->owners[i]->alloc->held_back;
+	const struct fs_super *super = &fs->super;
+	const uint64_t fixed = (uint64_t)ag_fixed_blocks(super) * le32_get(super->ag_count);
+	const uint64_t all = (uint64_t)le32_get(super->ag_blocks) * (le32_get(super->ag_count) - 1) + le32_get(super->last_ag_blocks);
+	*out = (struct fs_statfs){.blocks = all - fixed, .free_blocks = free_blocks,
+		.available_blocks = free_blocks > held_back ? free_blocks - held_back : 0};
+	/* Inodes come out of free blocks as needed. */
+	out->free_files = out->available_blocks * FS_INODES_PER_BLOCK;
+	out->files = used_inodes + out->free_files;
+	return 0;
+}
+
+/* ---- trim ---- */
+
+struct trim {
+	struct owner *owner;
+	uint64_t first, end;            /* device blocks */
+	uint64_t min_blocks;
+	uint64_t trimmed;
+};
+
+/* Takes a run out of the free tree while it is unmapped, so that nobody writes to it meanwhile. */
+static MAY_WAIT int trim_ag(struct trim *trim, struct ag *ag)
+{
+	struct owner *owner = trim->owner;
+	int error = alloc_load(owner, ag);
+	const uint64_t base = ag_first_block(&owner->fs->super, ag->number);
+	uint32_t from = 0, start, count;
+	while (!error && freespace_next(&ag->space, from, &start, &count)) {
+		from = start + count;
+		const uint64_t first = MAX(base + start, trim->first), end = MIN(base + start + count, trim->end);
+		if (first >= end || end - first < trim->min_blocks)
+			continue;
+		const struct run run = {.block = first, .count = (uint32_t)(end - first)};
+		if (freespace_remove(&ag->space, (uint32_t)(first - base), run.count))
+			return -ENOMEM;
+		owner->alloc->free_blocks -= run.count;
+		struct io io;
+		io_prepare(&io, owner->channel, IO_UNMAP, NULL, run.block << FS_BLOCK_SHIFT, (uint64_t)run.count << FS_BLOCK_SHIFT);
+		error = io_run(&io);
+		alloc_give_back(owner->alloc, run);
+		trim->trimmed += error ? 0 : run.count;
+	}
+	return error;
+}
+
+static MAY_WAIT int trim_owner(void *arg)
+{
+	struct trim *trim = arg;
+	const struct alloc *alloc = trim->owner->alloc;
+	int error = 0;
+	for (unsigned i = 0; i < alloc->ag_count && !error; i++)
+		error = trim_ag(trim, &alloc->ags[i]);
+	return error;
+}
+
+int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed)
+{
+	*out_trimmed = 0;
+	int error = fs_may_change(fs);
+	const uint64_t size = le64_get(fs->super.block_count) << FS_BLOCK_SHIFT;
+	if (error || offset >= size)
+		return error ? error : -EINVAL;
+	length = MIN(length, size - offset);
+	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
+		struct trim trim = {.owner = fs->owners[i], .first = div_round_up(offset, FS_BLOCK_SIZE),
+			.end = (offset + length) >> FS_BLOCK_SHIFT, .min_blocks = MAX(div_round_up(min_length, FS_BLOCK_SIZE), (uint64_t)1)};
+		error = reactor_call(fs->owners[i]->reactor, trim_owner, &trim);
+		*out_trimmed += trim.trimmed << FS_BLOCK_SHIFT;
+	}
+	return error;
+}
+
+/* ---- status ---- */
+
+void fs_get_status(const struct fs *fs, struct fs_status *out)
+{
+	*out = (struct fs_status){.block_count = le64_get(fs->super.block_count), .replayed_groups = fs->replayed_groups,
+		.replayed_records = fs->replayed_records, .corrupt_blocks = atomic_load(&fs->corrupt_blocks), .error = fs_stopped(fs)};
+	fs_totals(fs, &out->free_blocks, &out->used_inodes);
+	const struct journal *journal = fs->journal;
+	out->journal_bytes = journal->capacity;
+	out->journal_used_bytes = journal->used + journal->pending;
+	out->journal_groups = journal->stats.groups;
+	out->journal_group_bytes = journal->stats.group_bytes;
+	out->journal_flushes = journal->stats.flushes;
+	out->checkpoints = journal->stats.checkpoints;
+	out->durable_sequence = journal->durable_sequence;
+	out->mount_generation = le64_get(journal->state.mount_generation);
+	for (unsigned i = 0; i < fs->owner_count; i++) {
+		const struct owner *owner = fs->owners[i];
+		struct cache_stats cache;
+		cache_stats_read(owner, &cache);
+		out->cache_bytes += cache.blocks << FS_BLOCK_SHIFT;
+		out->cache_limit_bytes += cache.limit << FS_BLOCK_SHIFT;
+		out->cache_dirty_bytes += cache.dirty << FS_BLOCK_SHIFT;
+		out->cache_hits += cache.hits;
+		out->cache_misses += cache.misses;
+		out->transactions += owner->stats.transactions;
+		out->multi_owner_transactions += owner->stats.multi_owner;
+		out->loans += owner->stats.loans;
+	}
+	memcpy(out->error_text, fs->error_text, sizeof(out->error_text));
+	snprintf(out->bdev_name, sizeof(out->bdev_name), "%s", fs->bdev_name);
+}
+
+/* ---- deliberate breakages ---- */
+
+#ifdef LANEFS_SABOTAGE
+bool sabotage(enum sabotage what)
+{
+	static const char *const names[SABOTAGE_COUNT] = {"no-group-flush", "early-tail", "no-quarantine", "no-previous-crc",
+		"no-fsync-flush", "early-home", "no-full-image", "split-tx"};
+	const char *wanted = getenv("LANEFS_SABOTAGE");
+	return wanted && strstr(wanted, names[what]);
+}
+#endif
