@@ -5,8 +5,6 @@
 #ifndef LANEFS_CONTROL_ARGUMENTS_H
 #define LANEFS_CONTROL_ARGUMENTS_H
 
-#include <stdio.h>
-
 #include "control/control.h"
 
 struct show_arguments {
@@ -27,12 +25,6 @@ static inline int show_arguments_parse(int argc, char **argv, struct show_argume
 		else
 			out->directory = argv[i];
 	}
-	return CONTROL_EXIT_OK;
-}
-
-static inline int show_json(struct json_object *result)
-{
-	puts(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
 	return CONTROL_EXIT_OK;
 }
 

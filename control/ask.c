@@ -73,6 +73,34 @@ int control_each(const char *directory, const char *method, struct json_object *
 	return worst;
 }
 
+/* ---- answers as they are ---- */
+static struct json_object *collected; /* of one command: an array while it asks several daemons */
+
+static int collect_json(struct json_object *result)
+{
+	json_object_array_add(collected, json_object_get(result));
+	return CONTROL_EXIT_OK;
+}
+
+static int print_json(struct json_object *result)
+{
+	puts(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
+	return CONTROL_EXIT_OK;
+}
+
+int control_each_json(const char *directory, const char *method)
+{
+	int status;
+
+	if (directory)
+		return control_each(directory, method, NULL, print_json);
+	collected = json_object_new_array();
+	status = control_each(NULL, method, NULL, collect_json);
+	print_json(collected);
+	json_object_put(collected);
+	return status;
+}
+
 const char *format_bytes(uint64_t bytes, char out[16])
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};

@@ -28,6 +28,8 @@ int control_fail(int status, const char *object, const char *text);
  * The worst status wins. @params may be NULL; with several daemons it must be. */
 int control_each(const char *directory, const char *method, struct json_object *params,
 	int (*fn)(struct json_object *result));
+/* The same, printing the answer as it is; without a directory an array of the answers. */
+int control_each_json(const char *directory, const char *method);
 
 /* "1.5 GiB" and "12.3 us" in @out (16 bytes); returns out. */
 const char *format_bytes(uint64_t bytes, char out[16]);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "control/arguments.h"
@@ -61,7 +62,10 @@ int control_stats(int argc, char **argv)
 	struct show_arguments arguments;
 	int status = show_arguments_parse(argc, argv, &arguments);
 
-	return status ? status : control_each(arguments.directory, "stats", NULL, arguments.json ? show_json : show_stats);
+	if (status)
+		return status;
+	return arguments.json ? control_each_json(arguments.directory, "stats") :
+		control_each(arguments.directory, "stats", NULL, show_stats);
 }
 
 static int show_level(struct json_object *result)

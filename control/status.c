@@ -2,6 +2,8 @@
 /*
  * lanefs status: the daemon's answer to "status" for a person to read.
  */
+#include <stdio.h>
+
 #include "control/arguments.h"
 #include "fs/daemon/rpc_client.h"
 
@@ -144,5 +146,8 @@ int control_status(int argc, char **argv)
 	struct show_arguments arguments;
 	int status = show_arguments_parse(argc, argv, &arguments);
 
-	return status ? status : control_each(arguments.directory, "status", NULL, arguments.json ? show_json : show_status);
+	if (status)
+		return status;
+	return arguments.json ? control_each_json(arguments.directory, "status") :
+		control_each(arguments.directory, "status", NULL, show_status);
 }

@@ -357,7 +357,9 @@ def tmpfile(top):
             raise Skip('this kernel passes no O_TMPFILE to FUSE')
         raise
     os.write(fd, b'no name yet')
-    os.link(f'/proc/self/fd/{fd}', f'{top}/named', follow_symlinks=True)
+    at_fdcwd, follow = -100, 0x400  # os.link never follows
+    equal(libc.linkat(at_fdcwd, f'/proc/self/fd/{fd}'.encode(), at_fdcwd, f'{top}/named'.encode(), follow), 0,
+          f'linkat: {os.strerror(ctypes.get_errno())}')
     os.close(fd)
     equal(read(f'{top}/named'), b'no name yet')
 

@@ -54,11 +54,11 @@ def mount8():
 @case('an fstab line: mount DIR, mount -a, umount DIR')
 def fstab():
     image = Image('fstab', '256M')
-    with open(f'{work_dir()}/fstab', 'w') as file:
+    with open(f'{work_dir()}/etc-fstab', 'w') as file:
         file.write(f'{image.path} {image.directory} lanefs noatime,nofail,_netdev,x-systemd.automount,defaults 0 2\n')
     in_namespace('mount --bind "$3" /etc/fstab; mount "$2"; findmnt "$2"; touch "$2"/f; umount "$2"; mount -a; '
                  'test -e "$2"/f; umount "$2"; "$4"/mkfs/fsck.lanefs -n "$1"', image.path, image.directory,
-                 f'{work_dir()}/fstab', BUILD)
+                 f'{work_dir()}/etc-fstab', BUILD)
 
 
 @case('mount -f only pretends; a failed mount gives its status through mount(8)')
@@ -126,8 +126,8 @@ def sigterm_busy():
     file.flush()
     os.fsync(file.fileno())
     equal(image.process.poll(), None, 'still serving')
-    listed = json.loads(run(LANEFS, 'status', '--json').stdout)
-    equal((listed['state'], listed['directory']), ('detached', image.directory))
+    states = {status['directory']: status['state'] for status in json.loads(run(LANEFS, 'status', '--json').stdout)}
+    equal(states[image.directory], 'detached', 'state')
     file.close()
     equal(image.process.wait(20), 0, 'exit status')
     image.process, image.pid = None, 0
@@ -216,11 +216,17 @@ def abort():
     image.mount()
     with open(f'{image.directory}/f', 'w') as file:
         file.write('x')
-    connection = f'/sys/fs/fuse/connections/{os.minor(os.stat(image.directory).st_dev)}/abort'
-    if not os.path.exists(connection):
-        raise Skip('no fusectl mounted')
-    with open(connection, 'w') as file:
-        file.write('1')
+    folder = '/sys/fs/fuse/connections'
+    connection = f'{folder}/{os.minor(os.stat(image.directory).st_dev)}/abort'
+    ours = not os.path.exists(connection)
+    if ours:
+        run('mount', '-t', 'fusectl', 'fusectl', folder)
+    try:
+        with open(connection, 'w') as file:
+            file.write('1')
+    finally:
+        if ours:
+            run('umount', folder)
     wait_for(lambda: not alive(image.pid), 'ended')
     run('umount', '-l', image.directory, check=False)
     image.fsck()
