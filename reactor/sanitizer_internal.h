@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What AddressSanitizer and valgrind must be told: that the stack changes, and which memory is out of use. Without
+ * them everything here compiles to nothing.
+ */
+#ifndef LANEFS_REACTOR_SANITIZER_INTERNAL_H
+#define LANEFS_REACTOR_SANITIZER_INTERNAL_H
+
+#include "reactor/base.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define LANEFS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LANEFS_ASAN 1
+#endif
+#endif
+
+#ifdef LANEFS_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+
+/* Frames grow by their red zones. */
+enum { SANITIZER_STACK_FACTOR = 4 };
+
+static inline void sanitizer_switch_start(void **save, const void *bottom, size_t size)
+{
+	__sanitizer_start_switch_fiber(save, bottom, size);
+}
+static inline void sanitizer_switch_finish(void *saved, const void **bottom, size_t *size)
+{
+	__sanitizer_finish_switch_fiber(saved, bottom, size);
+}
+static inline void sanitizer_poison(const void *memory, size_t size) { __asan_poison_memory_region(memory, size); }
+static inline void sanitizer_unpoison(const void *memory, size_t size) { __asan_unpoison_memory_region(memory, size); }
+static inline bool sanitizer_poisoned(const void *memory) { return __asan_address_is_poisoned(memory) != 0; }
+#else
+enum { SANITIZER_STACK_FACTOR = 1 };
+
+static inline void sanitizer_switch_start(void **save, const void *bottom, size_t size) {}
+static inline void sanitizer_switch_finish(void *saved, const void **bottom, size_t *size) {}
+static inline void sanitizer_poison(const void *memory, size_t size) {}
+static inline void sanitizer_unpoison(const void *memory, size_t size) {}
+static inline bool sanitizer_poisoned(const void *memory) { return false; }
+#endif
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#define STACK_REGISTER(low, high) VALGRIND_STACK_REGISTER(low, high)
+#define STACK_DEREGISTER(id) VALGRIND_STACK_DEREGISTER(id)
+#else
+#define STACK_REGISTER(low, high) 0
+#define STACK_DEREGISTER(id) ((void)(id))
+#endif
+
+#endif
