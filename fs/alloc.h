@@ -34,6 +34,8 @@ void alloc_map_bit(struct tx_part *part, struct buf *map, uint32_t ag_block, boo
 void alloc_map_ready(struct tx_part *part, uint32_t ag, enum block_type map, uint32_t ag_block);
 /* Whether the bit is set; a map that is not ready counts as zero. */
 MAY_WAIT int alloc_map_test(struct owner *owner, uint32_t ag, enum block_type map, uint32_t ag_block, bool *out) MUST_CHECK;
+/* The first set bit at or after @from; the number of blocks of the AG when there is none. */
+MAY_WAIT int alloc_map_next(struct owner *owner, uint32_t ag, enum block_type map, uint32_t from, uint32_t *out) MUST_CHECK;
 
 /* Durable number or tail rose: quarantined runs come back. No wait. */
 void alloc_quarantine_release(struct owner *owner);

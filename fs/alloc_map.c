@@ -113,6 +113,35 @@ void alloc_map_bit(struct tx_part *part, struct buf *map, uint32_t ag_block, boo
 	tx_dirty(part, map, (unsigned)offsetof(struct map_block, bits) + bit / 8, 1);
 }
 
+/* The first set bit of [from, end) in one map block, or end. */
+static uint32_t next_bit(const struct map_block *map, uint32_t from, uint32_t end)
+{
+	uint32_t bit = from;
+	while (bit < end && !bit_get(map->bits, bit))
+		bit += bit % 64 == 0 && !((const le64_t *)map->bits)[bit / 64].raw ? 64 : 1;
+	return MIN(bit, end);
+}
+
+int alloc_map_next(struct owner *owner, uint32_t ag, enum block_type map, uint32_t from, uint32_t *out)
+{
+	const uint32_t blocks = ag_block_count(&owner->fs->super, ag);
+	*out = blocks;
+	for (uint32_t index = from / FS_MAP_BITS; index * FS_MAP_BITS < blocks; index++) {
+		const uint32_t first = index * FS_MAP_BITS, end = MIN(blocks - first, (uint32_t)FS_MAP_BITS);
+		struct buf *buf;
+		const int error = map_get(owner, ag, map, index, &buf);
+		if (error)
+			return error;
+		const uint32_t bit = next_bit((const struct map_block *)buf->data, MAX(from, first) - first, end);
+		buf_put(owner, buf);
+		if (bit < end) {
+			*out = first + bit;
+			return 0;
+		}
+	}
+	return 0;
+}
+
 static struct buf *pinned(struct tx_part *part, uint64_t block)
 {
 	for (unsigned i = 0; i < part->pin_count; i++)

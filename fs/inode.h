@@ -109,9 +109,12 @@ struct inode_create_change {
 	uint32_t generation;
 	/* ---- private ---- */
 	struct inode *inode;
-	uint32_t in_ag, ag_block;       /* the slot: AG, block in it */
-	unsigned slot;
-	bool new_block;
+	struct inode_slot {
+		uint32_t ag, ag_block;
+		unsigned index;
+		bool new_block;         /* to be made; busy_ag waits for it */
+		uint32_t busy_ag;
+	} slot;
 	struct buf *header, *block, *inode_map, *free_map;
 	struct orphan_change orphan_change;
 };

@@ -124,21 +124,16 @@ struct inode *inode_find(struct inode_table *table, uint64_t ino);
 void inode_times_clean(struct inode *inode);
 
 /* ---- inode_slot.c ---- */
-/* Where a new inode is going to be. Filled by slot_reserve (may allocate and pin a new inode block, then ag_inodes.busy stays
- * set until slot_used or slot_cancel). */
-struct slot {
-	uint32_t ag, ag_block;
-	unsigned index;
-	bool new_block;
-};
-MAY_WAIT int slot_reserve(struct tx_part *part, uint32_t ag, struct slot *out) MUST_CHECK;
-void slot_cancel(struct inode_table *table, uint32_t wanted_ag, const struct slot *slot);
+/* A slot for a new inode near @ag. A new inode block (slot->new_block) is allocated for the part, not pinned yet. The slot is
+ * the caller's until slot_used or slot_cancel; meanwhile nobody else makes an inode block in that AG. -ENOSPC. */
+MAY_WAIT int slot_reserve(struct tx_part *part, uint32_t ag, struct inode_slot *out) MUST_CHECK;
+void slot_cancel(struct inode_table *table, const struct inode_slot *slot);
 /* In apply: the block's used mask is now @used_mask. */
-void slot_used(struct inode_table *table, uint32_t wanted_ag, const struct slot *slot, uint32_t used_mask);
+void slot_used(struct inode_table *table, const struct inode_slot *slot, uint32_t used_mask);
 void slot_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask);
-/* True when this inode is the last one of its block and the block may go: nobody gets a slot of it until apply
- * (slot_block_freed) or slot_unclaim. */
-bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask);
+/* True when the block has one used slot left and may go with it: nobody gets a slot of it until slot_block_freed (in apply) or
+ * slot_unclaim. An AG keeps one block that has free slots. */
+bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask) MUST_CHECK;
 void slot_unclaim(struct inode_table *table, uint32_t ag, uint32_t ag_block);
 void slot_block_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block);
 
