@@ -82,6 +82,8 @@ enum inode_time { INODE_ATIME = 1, INODE_MTIME = 2, INODE_CTIME = 4, INODE_BTIME
 void inode_touch(struct inode *inode, unsigned times, struct timespec now);
 /* Changes disk times now and has them logged later. False (and nothing changed) when too many inodes wait for that. */
 bool inode_touch_lazy(struct inode *inode, unsigned times, struct timespec now);
+/* The content was read: the access time as the mount options want it. No wait. */
+void inode_accessed(struct inode *inode);
 void inode_blocks_add(struct inode *inode, int64_t blocks);
 /* Unused bytes at the end of the fork (in front of the xattrs), and the fork's capacity for data. */
 static inline unsigned inode_fork_capacity(const struct inode *inode) { return FS_FORK_BYTES - inode->disk.xattr_bytes; }
@@ -148,6 +150,8 @@ void inode_reap(struct owner *owner, uint64_t ino);
 /* After a replay: finds the orphans of this owner's AGs and starts reaping. Unmount: waits for all reaping. */
 MAY_WAIT int inode_reap_start(struct owner *owner) MUST_CHECK;
 MAY_WAIT void inode_reap_wait(struct owner *owner);
+/* Logs the times of this one, if need be; no lock, no transaction held. */
+MAY_WAIT int inode_log_times(struct inode *inode) MUST_CHECK;
 /* Logs times_dirty of all inodes of this owner (periodic and at sync). 0, or the first error. */
 MAY_WAIT int inode_flush_times(struct owner *owner);
 /* Unmount, on every owner in turn: waits for forgets on their way from here to other owners; all counts become zero, and

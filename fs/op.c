@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Operation memory of one owner, and what every operation does at its edges: waiting for space, and making changes durable
+ * when they are to be synchronous.
+ */
+#include "fs/op.h"
+
+#include <stdlib.h>
+
+#include "fs/inode_internal.h"
+
+struct op_pool {
+	struct op *free;
+	unsigned made, count_max;
+	struct fiber_cond room;
+	struct dma_pool *bounce;
+};
+
+int op_pool_create(struct owner *owner, unsigned count)
+{
+	struct op_pool *pool = calloc(1, sizeof(*pool));
+	if (!pool)
+		return -ENOMEM;
+	owner->inodes->ops = pool;
+	pool->count_max = MAX(count, 4u);
+	fiber_cond_init(&pool->room);
+	return dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, pool->count_max * OP_BOUNCE_COUNT, &pool->bounce);
+}
+
+void op_pool_destroy(struct owner *owner)
+{
+	struct op_pool *pool = owner->inodes->ops;
+	if (!pool)
+		return;
+	while (pool->free) {
+		struct op *op = pool->free;
+		pool->free = op->next;
+		free(op);
+	}
+	if (pool->bounce)
+		dma_pool_destroy(pool->bounce);
+	free(pool);
+	owner->inodes->ops = NULL;
+}
+
+struct op *op_begin(struct owner *owner)
+{
+	struct op_pool *pool = owner->inodes->ops;
+	while (!pool->free && pool->made == pool->count_max)
+		fiber_cond_wait(&pool->room, "operations that run at once");
+	struct op *op = pool->free;
+	if (op) {
+		pool->free = op->next;
+	} else {
+		op = malloc(sizeof(*op));
+		if (!op)
+			return NULL;
+		pool->made++;
+	}
+	memset(op, 0, offsetof(struct op, memory));
+	op->owner = owner;
+	owner->operations++;
+	return op;
+}
+
+void op_end(struct op *op)
+{
+	struct op_pool *pool = op->owner->inodes->ops;
+	for (unsigned i = 0; i < OP_BOUNCE_COUNT; i++)
+		if (op->bounce[i])
+			dma_pool_put(pool->bounce, op->bounce[i]);
+	op->owner->operations--;
+	op->next = pool->free;
+	pool->free = op;
+	fiber_cond_signal(&pool->room);
+}
+
+void *op_memory(struct op *op, size_t bytes)
+{
+	assert(bytes <= OP_BYTES);
+	return memset(op->memory, 0, bytes);
+}
+
+uint8_t *op_bounce(struct op *op, unsigned index)
+{
+	assert(index < OP_BOUNCE_COUNT);
+	if (!op->bounce[index])
+		op->bounce[index] = dma_pool_get(op->owner->inodes->ops->bounce);
+	return op->bounce[index];
+}
+
+/* ---- space ---- */
+
+struct space_wait {
+	struct owner *owner;
+	bool waiting;
+};
+
+static MAY_WAIT int drain_owner(void *arg)
+{
+	struct space_wait *wait = arg;
+	struct inode_stats stats;
+	inode_stats_read(wait->owner, &stats);
+	if (stats.orphans) {
+		wait->waiting = true;
+		inode_reap_wait(wait->owner);
+	}
+	if (alloc_quarantine_waiting(wait->owner))
+		wait->waiting = true;
+	return 0;
+}
+
+static MAY_WAIT int checkpoint(void *arg) { return journal_checkpoint(arg); }
+
+bool op_retry_enospc(struct op *op)
+{
+	struct fs *fs = op->owner->fs;
+	if (op->enospc_attempts++)
+		return false;
+	struct space_wait wait = {.waiting = false};
+	for (unsigned i = 0; i < fs->owner_count; i++) {
+		wait.owner = fs->owners[i];
+		reactor_call(wait.owner->reactor, drain_owner, &wait);
+	}
+	return wait.waiting && !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
+}
+
+/* ---- the end ---- */
+
+int op_finish(struct owner *owner, uint32_t inode_flags)
+{
+	if (!owner->fs->options.sync && !(inode_flags & INODE_SYNC))
+		return 0;
+	return journal_sync(owner);
+}
