@@ -40,7 +40,7 @@ static void fsck_root(struct fsck *fsck)
 
 static void fsck_totals(struct fsck *fsck)
 {
-	if (!le32_get(fsck->state.clean))
+	if (le32_get(fsck->state.clean) != 1 || fsck->totals_unknown)
 		return;
 	uint64_t free_blocks = le64_get(fsck->state.free_blocks);
 	uint64_t used_inodes = le64_get(fsck->state.used_inodes);

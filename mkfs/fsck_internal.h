@@ -78,6 +78,7 @@ struct fsck {
 	uint64_t sequence_max;          /* no block at home may be newer */
 	uint64_t overlap_budget;        /* words of overlapping extents still to be looked at: bounds hostile images */
 	uint64_t used_inodes, free_blocks; /* sums over all AGs */
+	bool totals_unknown;            /* an AG header was not readable: the sums lack it */
 	struct fsck_ag *ag;
 	struct fsck_overlay overlay;
 	struct fsck_inode unknown;      /* stands for inodes that could not be read */

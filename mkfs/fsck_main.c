@@ -32,6 +32,8 @@ struct command {
 	const char *phase;          /* shown last */
 	unsigned percent;
 	bool line_open;             /* progress stands on the terminal */
+	struct fsck_result result;
+	char message[256];          /* why the target could not be opened */
 };
 
 static volatile sig_atomic_t cancelled;
@@ -59,8 +61,10 @@ static int command_read(void *arg, uint64_t block, void *data)
 
 static void command_finding(void *arg, const char *line)
 {
+	const struct command *command = arg;
 	progress_clear(arg);
-	printf("%s\n", line);
+	if (!command->result.no_filesystem && !command->result.unsupported) /* said in one line at the end */
+		printf("%s\n", line);
 }
 
 static void command_progress(void *arg, const char *phase, uint64_t done, uint64_t total)
@@ -172,13 +176,13 @@ static enum exit_status outcome(const struct command *command, const struct fsck
 	}
 	if (result->no_filesystem) {
 		fprintf(stderr,
-			"fsck.lanefs: %s: no lanefs superblock found; is this the right target? (-b BLOCK names a "
-			"copy)\n",
+			"fsck.lanefs: %s: no lanefs superblock; is it the right target? (-b BLOCK names a copy)\n",
 			target);
 		return EXIT_OPERATIONAL;
 	}
 	if (result->unsupported) {
-		fprintf(stderr, "fsck.lanefs: %s: made by a newer lanefs; use its fsck.lanefs\n", target);
+		fprintf(stderr, "fsck.lanefs: %s: version or features are unknown here; use a newer fsck.lanefs\n",
+			target);
 		return EXIT_OPERATIONAL;
 	}
 	summary_print(command, result, took_ns);
@@ -187,9 +191,9 @@ static enum exit_status outcome(const struct command *command, const struct fsck
 
 static enum exit_status command_run(struct command *command)
 {
-	char message[256];
-	if (fsck_device_open(command->target, &command->device, message, sizeof(message))) {
-		fprintf(stderr, "fsck.lanefs: %s\n", message);
+	struct fsck_result *result = &command->result;
+	if (fsck_device_open(command->target, &command->device, command->message, sizeof(command->message))) {
+		fprintf(stderr, "fsck.lanefs: %s\n", command->message);
 		return EXIT_OPERATIONAL;
 	}
 	const struct fsck_options options = {
@@ -199,21 +203,21 @@ static enum exit_status command_run(struct command *command)
 		.clean_is_enough = command->preen && !command->force,
 	};
 	const struct fsck_io io = {command_read, command_finding, command_progress, command};
-	struct fsck_result result;
 	uint64_t begin = now_ns();
-	int error = fsck_check(&options, &io, &result);
+	int error = fsck_check(&options, &io, result);
 	progress_clear(command);
 	fsck_device_close(command->device);
-	if (!error && result.skipped) {
+	if (!error && result->skipped) {
 		printf("%s: clean, not checked further (-f does)\n", command->target);
 		return EXIT_CLEAN;
 	}
-	return outcome(command, &result, error, now_ns() - begin);
+	return outcome(command, result, error, now_ns() - begin);
 }
 
 int main(int argc, char **argv)
 {
-	struct command command = {.progress = isatty(STDOUT_FILENO)};
+	static struct command command; /* not small */
+	command.progress = isatty(STDOUT_FILENO);
 	bool done = false;
 	enum exit_status status = command_parse(&command, argc, argv, &done);
 	if (status != EXIT_CLEAN || done)

@@ -114,6 +114,7 @@ void fsck_ag_block_map(struct fsck *fsck, struct fsck_ag *ag)
 	if (complete && ag->free_blocks != ag->blocks - compare.set)
 		fsck_find(fsck, "AG %" PRIu32 ": free_blocks is %" PRIu32 ", the block map has %" PRIu64, ag->number,
 			ag->free_blocks, ag->blocks - compare.set);
+	fsck->totals_unknown |= !ag->readable;
 	fsck->free_blocks += ag->free_blocks;
 	fsck->used_inodes += ag->used_inodes;
 }

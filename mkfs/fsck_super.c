@@ -65,21 +65,14 @@ static const char *super_wrong(struct fsck *fsck, uint64_t place)
 	return geometry_wrong(super, fsck->options->device_blocks);
 }
 
-/* Reads and judges the superblock at a place; true when it can be trusted. */
-static bool super_try(struct fsck *fsck, uint64_t place)
+/* Reads and judges the superblock at a place: NULL when it can be trusted, or what is wrong. */
+static const char *super_try(struct fsck *fsck, uint64_t place)
 {
-	if (place >= fsck->options->device_blocks) {
-		fsck_find(fsck, "superblock: block %" PRIu64 " lies past the end of the device", place);
-		return false;
-	}
+	if (place >= fsck->options->device_blocks)
+		return "place (past the end of the device)";
 	fsck->error = fsck->io->read(fsck->io->arg, place, &fsck->super);
-	if (fsck->error)
-		return false;
-	const char *field = super_wrong(fsck, place);
-	if (field)
-		fsck_find(fsck, "superblock (block %" PRIu64 "): wrong %s", place, field);
 	fsck->super_place = place;
-	return !field;
+	return fsck->error ? "contents (not readable)" : super_wrong(fsck, place);
 }
 
 static void super_fields(struct fsck *fsck)
@@ -112,14 +105,26 @@ void fsck_super(struct fsck *fsck)
 {
 	const struct fsck_options *options = fsck->options;
 	fsck->out->no_filesystem = true;
-	bool good = super_try(fsck, options->super_block ? options->super_block : FS_SUPER_BLOCK);
-	bool copy = !options->super_block && !fsck->out->unsupported && options->device_blocks > FS_SUPER_BLOCK + 1;
-	if (!good && !fsck->error && copy)
-		good = super_try(fsck, options->device_blocks - 1);
+	const uint64_t first = options->super_block ? options->super_block : FS_SUPER_BLOCK;
+	const uint64_t last = options->device_blocks - 1;
+	const char *wrong = super_try(fsck, first), *copy_wrong = wrong;
+	const bool copy =
+		wrong && !options->super_block && !fsck->out->unsupported && options->device_blocks > first + 1;
+	if (copy && !fsck->error)
+		copy_wrong = super_try(fsck, last);
 	if (fsck->error)
 		return;
-	fsck->out->fatal = !good;
-	if (good)
+	fsck->out->fatal = copy_wrong;
+	if (fsck->out->no_filesystem) {
+		fsck_find(fsck, "no superblock in block %" PRIu64 "%s", first,
+			copy ? " or at the end of the device" : "");
+		return;
+	}
+	if (wrong)
+		fsck_find(fsck, "superblock (block %" PRIu64 "): wrong %s", first, wrong);
+	if (copy && copy_wrong)
+		fsck_find(fsck, "superblock copy (block %" PRIu64 "): wrong %s", last, copy_wrong);
+	if (!copy_wrong)
 		super_fields(fsck);
 }
 
