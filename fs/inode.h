@@ -35,7 +35,8 @@ struct inode {
 	bool loading, dead;             /* dead: slot freed, or loading failed: out of the hash */
 	bool times_dirty;               /* times in disk are newer than the log's; logged within commit_ms or by fsync */
 	bool orphan;                    /* stands in an orphan block. With links: a truncate is not finished */
-	bool reaping;
+	bool orphan_ref;                /* an orphan with links: its entry holds a reference */
+	bool reaping;                   /* its blocks are being freed: it gets no links any more */
 	int load_error;                 /* why it is dead */
 	uint32_t orphan_index;
 	uint64_t orphan_block;          /* 0: not known, to be searched */

@@ -62,15 +62,18 @@ struct ag_inodes {
 
 /* ---- reaping ---- */
 enum { REAPERS_MAX = 4 };
+enum { REAPER_BYTES = 2048 };
 struct reaper {
 	struct inode_table *table;
 	struct fiber_start start;
 	bool running;
+	_Alignas(16) uint8_t memory[REAPER_BYTES]; /* for changes */
 };
 struct reap_queue {
 	uint64_t *inos;                 /* a ring */
 	unsigned capacity, first, count;
 	unsigned running;
+	bool paused;
 	uint64_t queued, done;          /* since mount; to wait for what was queued before */
 	struct fiber_cond progress;
 	struct reaper reapers[REAPERS_MAX];
@@ -136,6 +139,10 @@ void slot_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint3
 bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask) MUST_CHECK;
 void slot_unclaim(struct inode_table *table, uint32_t ag, uint32_t ag_block);
 void slot_block_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block);
+
+/* ---- orphan.c ---- */
+/* The inode stands in the chain: keeps it in memory if that could not be seen from its record. */
+void orphan_hold(struct inode *inode);
 
 /* ---- reap.c ---- */
 int reap_queue_create(struct inode_table *table) MUST_CHECK;

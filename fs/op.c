@@ -11,6 +11,7 @@
 
 struct op_pool {
 	struct op *free;
+	struct op *all;                 /* through all_next: an abandoned filesystem has some that are in use */
 	unsigned made, count_max;
 	struct fiber_cond room;
 	struct dma_pool *bounce;
@@ -32,9 +33,9 @@ void op_pool_destroy(struct owner *owner)
 	struct op_pool *pool = owner->inodes->ops;
 	if (!pool)
 		return;
-	while (pool->free) {
-		struct op *op = pool->free;
-		pool->free = op->next;
+	while (pool->all) {
+		struct op *op = pool->all;
+		pool->all = op->all_next;
 		free(op);
 	}
 	if (pool->bounce)
@@ -56,8 +57,12 @@ struct op *op_begin(struct owner *owner)
 		if (!op)
 			return NULL;
 		pool->made++;
+		op->all_next = pool->all;
+		pool->all = op;
 	}
-	memset(op, 0, offsetof(struct op, memory));
+	op->next = NULL;
+	op->enospc_attempts = 0;
+	memset(op->bounce, 0, sizeof(op->bounce));
 	op->owner = owner;
 	owner->operations++;
 	return op;

@@ -13,7 +13,7 @@ enum { OP_BYTES = 5120, OP_BOUNCE_COUNT = 2 };
 
 struct op {
 	struct owner *owner;
-	struct op *next;                /* in the pool */
+	struct op *next, *all_next;     /* in the pool */
 	uint8_t *bounce[OP_BOUNCE_COUNT]; /* FS_BLOCK_SIZE each; NULL until op_bounce */
 	unsigned enospc_attempts;
 	_Alignas(16) uint8_t memory[OP_BYTES];

@@ -211,6 +211,15 @@ static void block_set(struct tx_part *part, struct orphan_change *orphan, uint32
 	tx_dirty(part, orphan->block, offsetof(struct orphan_block, count), sizeof(block->count));
 }
 
+/* An inode without links is recognised by that when it is loaded again; one with links must not leave memory. */
+void orphan_hold(struct inode *inode)
+{
+	if (!le32_get(inode->disk.nlink) || inode->orphan_ref)
+		return;
+	inode->orphan_ref = true;
+	inode_ref(inode);
+}
+
 static void add_apply(struct tx_part *part, struct orphan_change *orphan)
 {
 	struct inode *inode = orphan->inode;
@@ -232,6 +241,7 @@ static void add_apply(struct tx_part *part, struct orphan_change *orphan)
 	inode->orphan = true;
 	inode->orphan_block = orphan->block->block;
 	inode->orphan_index = index;
+	orphan_hold(inode);
 }
 
 static void remove_apply(struct tx_part *part, struct orphan_change *orphan)
@@ -255,6 +265,10 @@ static void remove_apply(struct tx_part *part, struct orphan_change *orphan)
 	header_count(part, orphan, -1);
 	inode->orphan = false;
 	inode->orphan_block = 0;
+	if (inode->orphan_ref) {
+		inode->orphan_ref = false;
+		inode_put(inode);
+	}
 }
 
 static void orphan_apply(struct tx_part *part, struct change *change)
