@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/sim/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "reactor/memory.h"
+
+#ifndef RENAME_EXCHANGE
+#define RENAME_EXCHANGE (1 << 1)
+#endif
+
+enum { SECTOR_MAGIC = 0x4c4e5345 };
+
+struct tag {                            /* start of every sector that a client writes */
+	uint32_t magic, object, version, sector;
+};
+
+/* ---- calls on the owner of an inode ---- */
+
+struct call {
+	struct fs *fs;
+	int (*fn)(struct call *call);
+	uint64_t ino, ino2;
+	struct fs_name name, name2;
+	struct fs_create create;
+	struct fs_cred cred;
+	struct fs_entry entry;
+	struct fs_attr attr;
+	void *buffer;
+	uint64_t offset, length;
+	uint32_t flags, out;
+};
+
+static MAY_WAIT int call_run(void *arg)
+{
+	struct call *call = arg;
+	return call->fn(call);
+}
+
+static MAY_WAIT int call_on(struct call *call, struct fs *fs, uint64_t ino, int (*fn)(struct call *call))
+{
+	call->fs = fs;
+	call->fn = fn;
+	call->ino = ino;
+	return reactor_call(fs_owner(fs, ino), call_run, call);
+}
+
+static int do_lookup(struct call *c) { return fs_lookup(c->fs, c->ino, c->name, &c->entry); }
+static int do_create(struct call *c) { return fs_create(c->fs, c->ino, &c->create, &c->cred, &c->entry); }
+static int do_unlink(struct call *c) { return fs_unlink(c->fs, c->ino, c->name); }
+static int do_rmdir(struct call *c) { return fs_rmdir(c->fs, c->ino, c->name); }
+static int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags); }
+static int do_link(struct call *c) { return fs_link(c->fs, c->ino, c->name, c->ino2, &c->entry); }
+static int do_getattr(struct call *c) { return fs_getattr(c->fs, c->ino, &c->attr); }
+static int do_setattr(struct call *c) { return fs_setattr(c->fs, c->ino, &c->attr, c->flags, &c->cred, &c->attr); }
+static int do_read(struct call *c) { return fs_read(c->fs, c->ino, c->buffer, c->offset, (uint32_t)c->length, &c->out); }
+static int do_write(struct call *c)
+{
+	return fs_write(c->fs, c->ino, c->buffer, c->offset, (uint32_t)c->length, 0, &c->cred, &c->out);
+}
+static int do_fallocate(struct call *c) { return fs_fallocate(c->fs, c->ino, (int)c->flags, c->offset, c->length, &c->cred); }
+static int do_fsync(struct call *c) { return fs_fsync(c->fs, c->ino, c->flags); }
+static int do_xattr_set(struct call *c)
+{
+	return fs_xattr_set(c->fs, c->ino, c->name, c->buffer, (uint32_t)c->length, 0, &c->cred);
+}
+static int do_xattr_get(struct call *c)
+{
+	return fs_xattr_get(c->fs, c->ino, c->name, c->buffer, (uint32_t)c->length, &c->out);
+}
+
+static struct fs_name name_make(char *text, const char *prefix, unsigned number)
+{
+	return (struct fs_name){.bytes = text, .length = (unsigned)sprintf(text, "%s%u", prefix, number)};
+}
+
+static const struct fs_name xattr_name = {.bytes = "user.value", .length = 10};
+
+/* ---- life ---- */
+
+void client_create(struct client *client, struct sim *sim, unsigned number, unsigned ops, uint64_t seed)
+{
+	memset(client, 0, sizeof(*client));
+	client->sim = sim;
+	client->number = number;
+	client->ops_wanted = ops;
+	client->random = seed * 31 + number;
+	client->model.client = number;
+	client->model.owners = reactor_group_count(sim->group);
+	client->buffer = dma_alloc(MODEL_SECTORS * MODEL_SECTOR, 4096);
+}
+
+void client_destroy(struct client *client) { dma_free(client->buffer); }
+
+int client_set_up(struct client *client)
+{
+	for (unsigned i = 0; i < MODEL_DIRS; i++) {
+		char text[32];
+		struct call call = {.create = {.mode = S_IFDIR | 0755}};
+		call.create.name = name_make(text, i ? "b" : "a", client->number);
+		const int error = call_on(&call, client->sim->fs, FS_ROOT_INODE, do_create);
+		if (error)
+			return error;
+		client->directories[i] = call.entry.ino;
+	}
+	return 0;
+}
+
+/* ---- work ---- */
+
+static uint64_t owner_bit(struct client *client, uint64_t ino)
+{
+	return 1ull << reactor_index(fs_owner(client->sim->fs, ino));
+}
+
+static MAY_WAIT int find(struct client *client, unsigned dir, unsigned name, uint64_t *ino)
+{
+	char text[32];
+	struct call call = {.name = name_make(text, "n", name)};
+	const int error = call_on(&call, client->sim->fs, client->directories[dir], do_lookup);
+	*ino = call.entry.ino;
+	return error;
+}
+
+/* Gives the lookup count back, sometimes much later. */
+static void let_go(struct client *client, uint64_t ino)
+{
+	if (sim_rand(&client->random) % 3) {
+		fs_forget(client->sim->fs, ino, 1);
+		return;
+	}
+	uint64_t *kept = &client->kept[client->kept_next++ % ARRAY_SIZE(client->kept)];
+	if (*kept)
+		fs_forget(client->sim->fs, *kept, 1);
+	*kept = ino;
+}
+
+static MAY_WAIT int run_create(struct client *client, struct model_op *op)
+{
+	static const uint32_t types[] = {[MODEL_CREATE] = S_IFREG, [MODEL_MKDIR] = S_IFDIR, [MODEL_SYMLINK] = S_IFLNK};
+	char text[32];
+	op->value = op->kind == MODEL_SYMLINK ? 0777 : 0600 + (uint32_t)(sim_rand(&client->random) % 64);
+	op->object = ++client->model.object_count;
+	struct call call = {.create = {.mode = types[op->kind] | op->value}, .cred = {.uid = op->object}};
+	call.create.name = name_make(text, "n", op->name);
+	if (op->kind == MODEL_SYMLINK) {
+		call.create.target = "some/where/else/that/is/long/enough/for/nobody/to/care";
+		call.create.target_length = 10 + op->object % 30;
+	}
+	const int error = call_on(&call, client->sim->fs, client->directories[op->dir], do_create);
+	if (!error) {
+		op->owners |= owner_bit(client, call.entry.ino);
+		let_go(client, call.entry.ino);
+	}
+	return error;
+}
+
+static MAY_WAIT int run_names(struct client *client, struct model_op *op, uint64_t ino)
+{
+	struct fs *fs = client->sim->fs;
+	char text[32], text2[32];
+	struct call call = {.name = name_make(text, "n", op->name), .name2 = name_make(text2, "n", op->name2)};
+	const uint64_t directory = client->directories[op->dir], directory2 = client->directories[op->dir2];
+	op->owners |= owner_bit(client, ino);
+	if (op->kind == MODEL_UNLINK)
+		return call_on(&call, fs, directory, do_unlink);
+	if (op->kind == MODEL_RMDIR)
+		return call_on(&call, fs, directory, do_rmdir);
+	op->owners |= owner_bit(client, directory2);
+	uint64_t ino2 = 0;
+	if (client->names.object[op->dir2][op->name2] && !find(client, op->dir2, op->name2, &ino2)) {
+		op->owners |= owner_bit(client, ino2);
+		fs_forget(fs, ino2, 1);
+	}
+	if (op->kind == MODEL_LINK) {
+		call.name = name_make(text, "n", op->name2);
+		call.ino2 = ino;
+		const int error = call_on(&call, fs, directory2, do_link);
+		if (!error)
+			fs_forget(fs, ino, 1);
+		return error;
+	}
+	call.ino2 = directory2;
+	call.flags = op->kind == MODEL_EXCHANGE ? RENAME_EXCHANGE : 0;
+	return call_on(&call, fs, directory, do_rename);
+}
+
+static void fill(struct client *client, const struct model_op *op)
+{
+	for (uint32_t i = 0; i < op->sectors; i++) {
+		uint8_t *sector = client->buffer + i * MODEL_SECTOR;
+		memset(sector, (int)(op->value + i), MODEL_SECTOR);
+		const struct tag tag = {.magic = SECTOR_MAGIC, .object = op->object, .version = op->value,
+			.sector = op->first_sector + i};
+		memcpy(sector, &tag, sizeof(tag));
+		memcpy(sector + MODEL_SECTOR - sizeof(tag), &tag, sizeof(tag));
+	}
+}
+
+static MAY_WAIT int run_data(struct client *client, struct model_op *op, uint64_t ino)
+{
+	struct fs *fs = client->sim->fs;
+	struct call call = {.buffer = client->buffer};
+	switch (op->kind) {
+	case MODEL_WRITE:
+		fill(client, op);
+		call.offset = (uint64_t)op->first_sector * MODEL_SECTOR;
+		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
+		return call_on(&call, fs, ino, do_write);
+	case MODEL_TRUNCATE:
+		call.attr.size = (uint64_t)op->sectors * MODEL_SECTOR;
+		call.flags = FS_SET_SIZE;
+		return call_on(&call, fs, ino, do_setattr);
+	case MODEL_PUNCH:
+		call.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+		call.offset = (uint64_t)op->first_sector * MODEL_SECTOR;
+		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
+		return call_on(&call, fs, ino, do_fallocate);
+	case MODEL_FALLOCATE:
+		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
+		return call_on(&call, fs, ino, do_fallocate);
+	case MODEL_CHMOD:
+		op->owners = owner_bit(client, ino);
+		call.attr.mode = op->value;
+		call.flags = FS_SET_MODE;
+		return call_on(&call, fs, ino, do_setattr);
+	case MODEL_XATTR:
+		op->owners = owner_bit(client, ino);
+		call.name = xattr_name;
+		memset(client->buffer, (int)op->value, 2048);
+		memcpy(client->buffer, &op->value, sizeof(op->value));
+		call.length = op->value % 3 == 0 ? 4 : op->value % 3 == 1 ? 200 : 2000;
+		return call_on(&call, fs, ino, do_xattr_set);
+	default: /* MODEL_FSYNC */
+		op->owners = owner_bit(client, ino);
+		call.flags = 0;
+		return call_on(&call, fs, ino, do_fsync);
+	}
+}
+
+/* Kind and place of the next operation. */
+static void choose(struct client *client, struct model_op *op)
+{
+	static const uint8_t weights[MODEL_KIND_COUNT] = {[MODEL_CREATE] = 14, [MODEL_MKDIR] = 4, [MODEL_SYMLINK] = 3,
+		[MODEL_UNLINK] = 9, [MODEL_RMDIR] = 4, [MODEL_RENAME] = 10, [MODEL_EXCHANGE] = 2, [MODEL_LINK] = 4, [MODEL_CHMOD] = 4,
+		[MODEL_XATTR] = 4, [MODEL_WRITE] = 30, [MODEL_TRUNCATE] = 5, [MODEL_PUNCH] = 4, [MODEL_FALLOCATE] = 3, [MODEL_FSYNC] = 8,
+		[MODEL_SYNC] = 4};
+	unsigned total = 0;
+	for (unsigned i = 0; i < MODEL_KIND_COUNT; i++)
+		total += weights[i];
+	int left = (int)(sim_rand(&client->random) % total);
+	unsigned kind = 0;
+	while ((left -= weights[kind]) >= 0)
+		kind++;
+	const uint64_t random = sim_rand(&client->random);
+	op->kind = (enum model_kind)kind;
+	op->dir = random % MODEL_DIRS;
+	op->name = (random >> 8) % MODEL_NAMES;
+	op->dir2 = (random >> 16) % MODEL_DIRS;
+	op->name2 = (random >> 24) % MODEL_NAMES;
+	op->first_sector = (uint32_t)((random >> 32) % (MODEL_SECTORS - 1));
+	op->sectors = 1 + (uint32_t)((random >> 44) % MIN(64u, MODEL_SECTORS - op->first_sector));
+	op->value = 1 + (uint32_t)(sim_rand(&client->random) % 1000000);
+	if (op->kind == MODEL_WRITE) {
+		op->value = ++client->model.next_version;
+		if (random >> 60 < 8) { /* often small files, from the start */
+			op->first_sector = 0;
+			op->sectors = 1 + op->sectors % 16;
+		}
+	} else if (op->kind == MODEL_CHMOD) {
+		op->value = 0600 + op->value % 64;
+	} else if (op->kind == MODEL_TRUNCATE || op->kind == MODEL_FALLOCATE) {
+		op->sectors = 1 + (uint32_t)((random >> 32) % (MODEL_SECTORS - 1));
+	}
+}
+
+static MAY_WAIT int sync_all(struct client *client)
+{
+	return fs_sync(client->sim->fs);
+}
+
+static void mark(struct client *client, unsigned index, bool end)
+{
+	if (client->sim->recording)
+		bdev_record_mark(sim_bdev(client->sim, "record"), (uint64_t)end << 63 | (uint64_t)client->number << 32 | index);
+}
+
+static MAY_WAIT int run_op(struct client *client, struct model_op *op)
+{
+	op->owners = owner_bit(client, client->directories[op->dir]);
+	if (op->kind <= MODEL_SYMLINK)
+		return run_create(client, op);
+	if (op->kind == MODEL_SYNC)
+		return sync_all(client);
+	uint64_t ino;
+	int error = find(client, op->dir, op->name, &ino);
+	if (error) {
+		const bool expected = error == -ENOENT && !client->names.object[op->dir][op->name];
+		if (!expected && !fs_stopped(client->sim->fs))
+			sim_fail("client %u: lookup of n%u answered %d", client->number, op->name, error);
+		return error;
+	}
+	op->object = client->names.object[op->dir][op->name];
+	if (op->kind < MODEL_CHMOD) {
+		error = run_names(client, op, ino);
+	} else {
+		op->owners = 0;
+		error = run_data(client, op, ino);
+	}
+	let_go(client, ino);
+	return error;
+}
+
+static void apply_names(struct client *client, const struct model_op *op)
+{
+	uint32_t *name = &client->names.object[op->dir][op->name], *name2 = &client->names.object[op->dir2][op->name2];
+	const uint32_t kept = *name2;
+	if (op->kind <= MODEL_SYMLINK)
+		*name = op->object;
+	else if (op->kind == MODEL_UNLINK || op->kind == MODEL_RMDIR)
+		*name = 0;
+	else if (op->kind == MODEL_LINK)
+		*name2 = *name;
+	else if (op->kind == MODEL_RENAME || op->kind == MODEL_EXCHANGE) {
+		if (name == name2 || *name == *name2) /* the same file: nothing happens */
+			return;
+		*name2 = *name;
+		*name = op->kind == MODEL_EXCHANGE ? kept : 0;
+	}
+}
+
+void client_work(struct client *client)
+{
+	struct model *model = &client->model;
+	while (model->op_count < client->ops_wanted && model->op_count < MODEL_OPS_MAX && !client->sim->stopped) {
+		struct model_op *op = &model->ops[model->op_count];
+		memset(op, 0, sizeof(*op));
+		choose(client, op);
+		op->begun = op->acknowledged = UINT64_MAX;
+		mark(client, model->op_count, false);
+		const uint32_t same = client->names.object[op->dir][op->name];
+		const int error = run_op(client, op);
+		op->failed = error != 0;
+		/* Between two names of one file a rename does nothing. */
+		if (op->kind == MODEL_RENAME && same && same == client->names.object[op->dir2][op->name2])
+			op->failed = true;
+		if (!op->failed)
+			apply_names(client, op);
+		mark(client, model->op_count, true);
+		model->op_count++;
+	}
+	client->done = true;
+}
+
+/* ---- looking ---- */
+
+static uint32_t sector_version(const uint8_t *sector, uint32_t object, uint32_t index)
+{
+	struct tag first, last;
+	memcpy(&first, sector, sizeof(first));
+	memcpy(&last, sector + MODEL_SECTOR - sizeof(last), sizeof(last));
+	if (!memcmp(&first, &last, sizeof(first)) && first.magic == SECTOR_MAGIC && first.object == object && first.sector == index)
+		return first.version;
+	for (unsigned i = 0; i < MODEL_SECTOR; i++)
+		if (sector[i])
+			return UINT32_MAX;
+	return 0;
+}
+
+static MAY_WAIT int look_at_data(struct client *client, struct fs *fs, uint64_t ino, struct model_found *found, unsigned dir,
+	unsigned name)
+{
+	struct call call = {.buffer = client->buffer, .length = MODEL_SECTORS * MODEL_SECTOR};
+	const int error = call_on(&call, fs, ino, do_read);
+	if (error)
+		return error;
+	if (call.out != MIN(found->attr[dir][name].size, call.length))
+		return -EIO;
+	for (uint32_t i = 0; i < call.out / MODEL_SECTOR; i++)
+		found->sectors[dir][name][i] = sector_version(client->buffer + i * MODEL_SECTOR, found->names.object[dir][name], i);
+	return 0;
+}
+
+static MAY_WAIT int look_at_name(struct client *client, struct fs *fs, struct model_found *found, unsigned dir, unsigned name)
+{
+	char text[32];
+	struct call call = {.name = name_make(text, "n", name)};
+	int error = call_on(&call, fs, client->directories[dir], do_lookup);
+	if (error == -ENOENT)
+		return 0;
+	if (error)
+		return error;
+	const uint64_t ino = call.entry.ino;
+	error = call_on(&call, fs, ino, do_getattr);
+	if (error)
+		return error;
+	found->names.object[dir][name] = call.attr.uid;
+	found->attr[dir][name].type = call.attr.mode & S_IFMT;
+	found->attr[dir][name].mode = call.attr.mode & 07777;
+	found->attr[dir][name].nlink = call.attr.nlink;
+	found->attr[dir][name].size = call.attr.size;
+	call.name = xattr_name;
+	call.buffer = client->buffer;
+	call.length = 4096;
+	error = call_on(&call, fs, ino, do_xattr_get);
+	if (!error)
+		memcpy(&found->attr[dir][name].xattr, client->buffer, 4);
+	else if (error != -ENODATA)
+		return error;
+	error = S_ISREG(call.attr.mode) ? look_at_data(client, fs, ino, found, dir, name) : 0;
+	fs_forget(fs, ino, 1);
+	return error;
+}
+
+int client_look(struct client *client, struct fs *fs, struct model_found *found)
+{
+	memset(found, 0, sizeof(*found));
+	for (unsigned i = 0; i < MODEL_DIRS; i++)
+		for (unsigned j = 0; j < MODEL_NAMES; j++) {
+			const int error = look_at_name(client, fs, found, i, j);
+			if (error)
+				return error;
+		}
+	return 0;
+}
