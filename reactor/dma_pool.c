@@ -2,8 +2,8 @@
 /*
  * Pools of equal DMA buffers.
  *
- * The free list is an array of pointers beside the buffers, so a buffer that was never handed out is never touched. With EAL all
- * slabs are taken when the pool is created (taking one later may map hugepages into an IOMMU, which takes
+ * The free list is an array of pointers beside the buffers, so a buffer that was never handed out is never touched.
+ * With EAL all slabs are taken when the pool is created (taking one later may map hugepages into an IOMMU, which takes
  * milliseconds); without, one at a time as the pool is used, since that costs next to nothing and keeps pools of a
  * simulation cheap. Destroying a pool frees the buffers that are still out, as a power cut would.
  */

@@ -4,12 +4,12 @@
  *
  *   fiber_start -> (waits in line for a stack) -> runnable -> running -> parked -> runnable -> ... -> ended -> pool
  *
- * The reactor's own stack calls fiber_resume, which switches to the fiber; parking and ending switch back there. There is
- * no switch from fiber to fiber. A wake is a permit: it makes a parked fiber runnable, and is kept for the next park of
- * one that is not parked. Whoever waits therefore looks again at what it waits for, in a loop.
+ * The reactor's own stack calls fiber_resume, which switches to the fiber; parking and ending switch back there. There
+ * is no switch from fiber to fiber. A wake is a permit: it makes a parked fiber runnable, and is kept for the next park
+ * of one that is not parked. Whoever waits therefore looks again at what it waits for, in a loop.
  *
- * Calls to another reactor (reactor_call) are served before other starts and never wait for a stack as long as there is memory: the
- * caller may hold locks which the fibers that have all the stacks are waiting for.
+ * Calls to another reactor (reactor_call) are served before other starts and never wait for a stack as long as there is
+ * memory: the caller may hold locks which the fibers that have all the stacks are waiting for.
  */
 #include "reactor/reactor_internal.h"
 
@@ -172,13 +172,8 @@ static void start_next_waiting(struct reactor *reactor)
 {
 	for (enum fiber_class class = 0; class < FIBER_CLASS_COUNT; class++) {
 		struct start_queue *queue = &reactor->waiting[class];
-		while (queue->head) {
-			/* A started fiber frees its start: look at next before. */
-			struct fiber_start *start = queue->head, *rest = start->next;
-			if (!try_start(reactor, start, class))
-				break;
-			queue->head = rest;
-		}
+		while (queue->head && try_start(reactor, queue->head, class))
+			queue->head = queue->head->next;
 	}
 }
 

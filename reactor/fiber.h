@@ -7,6 +7,19 @@
  * assertion failure. All objects here belong to one reactor: only its fibers (and messages) may touch them.
  * Locks are not tied to the fiber that took them: another fiber of the same reactor may release them.
  * Locks are fair: first come, first served (a waiting writer blocks later readers).
+ *
+ * The pool limits how much runs at once. Its size is reactor_options.fiber_count, and it is shared like this:
+ *
+ * | who starts                                              | may use                                              |
+ * | fiber_start outside a fiber (requests from the kernel)  | half of the pool                                     |
+ * | fiber_start inside a fiber, fiber_start_on              | all of it                                            |
+ * | reactor_call                                            | all of it, then extra stacks as long as memory lasts |
+ *
+ * A start that finds no stack waits in line. A call is never made to wait, since its caller may hold a lock that the
+ * fibers with all the stacks are waiting for; the callers, themselves fibers, bound how many there can be. A fiber that
+ * starts others and waits for them has no such promise: the others may be in line behind fibers that do the same.
+ *
+ * fiber_park may return early (the permit of an old wake): wait in a loop that looks at what is waited for.
  */
 #ifndef LANEFS_REACTOR_FIBER_H
 #define LANEFS_REACTOR_FIBER_H
@@ -17,8 +30,8 @@ struct fiber;
 
 struct fiber *fiber_self(void); /* NULL outside a fiber */
 
-/* Starts fn(arg) on this reactor; it first runs in the current or next turn. When the pool is empty the start waits in
- * line inside @start (caller's memory, valid until fn is called). Never fails. */
+/* Starts fn(arg) on this reactor; it first runs in the current or next turn. When the pool is used up the start waits
+ * in line inside @start (caller's memory, valid until fn is called). Never fails. */
 struct fiber_start {
 	struct fiber_start *next;
 	void (*fn)(void *arg);
@@ -26,13 +39,13 @@ struct fiber_start {
 	const char *name; /* static string, shown by debuggers and by the wait-cycle report */
 };
 void fiber_start(struct fiber_start *start);
-/* Starts it on another reactor (message embedded). */
+/* Starts it on another reactor (message embedded); from any reactor of the group or from a foreign thread. */
 struct fiber_start_remote {
 	struct message message;
 	struct fiber_start start;
 };
 void fiber_start_on(struct reactor *to, struct fiber_start_remote *start);
-/* Fibers of the calling reactor that could start at once. */
+/* Fibers that fiber_start could start at once from here. */
 unsigned fiber_available(void);
 
 /* Parks until fiber_wake. why is a static string for debuggers. A wake that comes before the park is not lost. */

@@ -3,12 +3,12 @@
  * Stacks for fibers.
  *
  * A reactor has its own pool (struct reactor.idle, no locking). A real reactor fills it when it is created, because the
- * daemon locks its memory afterwards and guards cannot be installed on locked memory; the pages of the stacks
- * are not touched before a fiber runs on them. A simulated reactor takes stacks as it needs them. Both give them back to a process-wide
- * cache, so that thousands of groups can come and go without a system call.
+ * daemon locks its memory afterwards and guards cannot be installed on locked memory; the pages of the stacks are not
+ * touched before a fiber runs on them. A simulated reactor takes stacks as it needs them. Both give them back to a
+ * process-wide cache, so that thousands of groups can come and go without a system call.
  *
- * Below each stack lies one guard page. MADV_GUARD_INSTALL (Linux 6.13) needs no mapping of its own; with mprotect each stack costs
- * two mappings of the 65,530 that a process may have, so there the pools are made smaller.
+ * Below each stack lies one guard page. MADV_GUARD_INSTALL (Linux 6.13) needs no mapping of its own; with mprotect each
+ * stack costs two mappings of the 65,530 that a process may have, so there the pools are made smaller.
  */
 #include <errno.h>
 #include <stdlib.h>

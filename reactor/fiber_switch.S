@@ -2,8 +2,9 @@
 /*
  * The switch between two stacks (x86-64, System V ABI).
  *
- * void fiber_switch(void **save, void *load): pushes the callee-saved registers, stores the stack pointer in *save, takes
- * @load as the stack pointer and pops. A stack that is not running therefore looks like this, from stack_pointer up:
+ * void fiber_switch(void **save, void *load): pushes the callee-saved registers, stores the stack pointer in *save,
+ * takes @load as the stack pointer and pops. A stack that is not running therefore looks like this, from stack_pointer
+ * up:
  *
  *     r15  r14  r13  r12  rbx  rbp  return address
  *

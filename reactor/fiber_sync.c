@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What fibers wait with. All of it rests on one rule: whoever grants takes the waiter out of the line and sets
- * waiter->fiber to NULL, and the waiter parks until it sees that. A lock passes directly from the one who releases it to
- * the first in line, so nobody can overtake. Waiters live on the stacks of the fibers that wait.
+ * waiter->fiber to NULL, and the waiter parks until it sees that. A lock passes directly from the one who releases it
+ * to the first in line, so nobody can overtake. Waiters live on the stacks of the fibers that wait.
  */
 #include "reactor/reactor_internal.h"
 

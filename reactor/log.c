@@ -56,7 +56,8 @@ static void sink_syslog(enum log_level level, const char *line, void *arg)
 {
 	static const int priority[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
 	char head[64];
-	int length = snprintf(head, sizeof(head), "<%d>%s[%d]: ", LOG_DAEMON | priority[level], syslog_identity, getpid());
+	const int length = snprintf(head, sizeof(head), "<%d>%s[%d]: ", LOG_DAEMON | priority[level], syslog_identity,
+		getpid());
 	struct iovec parts[] = {{head, (size_t)length}, {(void *)line, strlen(line)}};
 	const struct msghdr datagram = {.msg_iov = parts, .msg_iovlen = ARRAY_SIZE(parts)};
 	ssize_t sent = sendmsg(syslog_fd, &datagram, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -89,8 +89,9 @@ int memory_init(const struct memory_options *options)
 	static char cores[CORES_TEXT_MAX], limit[16];
 	cores_print(options, cores, sizeof(cores));
 	snprintf(limit, sizeof(limit), "%u", options->limit_mib ? options->limit_mib : LIMIT_DEFAULT_MIB);
-	char *arguments[12] = {"lanefs", "--no-pci", "--no-telemetry", "--iova-mode=va", "--log-level=lib.eal:error", cores};
-	int count = 6;
+	char *arguments[12] = {"lanefs", "--no-pci", "--no-telemetry", "--iova-mode=va", "--log-level=lib.eal:error"};
+	int count = 5;
+	arguments[count++] = cores;
 	if (huge) {
 		arguments[count++] = "--in-memory";
 	} else {

@@ -13,8 +13,13 @@
  * Foreign threads have no FIFO; they push onto a lock-free stack that the receiver takes as a whole and turns around.
  */
 #include <errno.h>
-#include <rte_ring.h>
 #include <stdlib.h>
+
+/* DPDK's header tests a macro that clang does not have. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wundef"
+#include <rte_ring.h>
+#pragma GCC diagnostic pop
 
 #include "reactor/reactor_internal.h"
 

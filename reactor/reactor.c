@@ -50,22 +50,30 @@ static int choose_core(const struct reactor_options *options, unsigned index, co
 	return core;
 }
 
-static int reactor_init(struct reactor *reactor, struct reactor_group *group, unsigned index, const cpu_set_t *allowed)
+/* Empty, so that reactor_fini works whatever comes next. */
+static void reactor_init_empty(struct reactor *reactor, struct reactor_group *group, unsigned index)
 {
+	memset(reactor, 0, sizeof(*reactor));
 	reactor->group = group;
 	reactor->index = index;
 	reactor->wake_fd = reactor->epoll_fd = -1;
 	CDS_INIT_LIST_HEAD(&reactor->active);
 	CDS_INIT_LIST_HEAD(&reactor->periodic);
 	CDS_INIT_LIST_HEAD(&reactor->fibers);
+}
+
+static int reactor_init(struct reactor *reactor, const cpu_set_t *allowed)
+{
+	const struct reactor_group *group = reactor->group;
 	int error = message_init(reactor);
 	if (!error)
 		error = fiber_pool_init(reactor);
 	if (error || group->options.simulate)
 		return error;
-	reactor->core = choose_core(&group->options, index, allowed);
+	reactor->core = choose_core(&group->options, reactor->index, allowed);
 	if (reactor->core < 0 || reactor->core >= CPU_SETSIZE || !CPU_ISSET(reactor->core, allowed)) {
-		log_error("reactor %u: core %d may not be used by this process (see taskset -p)", index, reactor->core);
+		log_error("reactor %u: core %d may not be used by this process (see taskset -p)", reactor->index,
+			reactor->core);
 		return -EINVAL;
 	}
 	reactor->now_ns = clock_monotonic_ns();
@@ -92,39 +100,41 @@ static void options_fill_in(struct reactor_options *options)
 	options->fiber_stack_bytes *= SANITIZER_STACK_FACTOR;
 }
 
-int reactor_group_create(const struct reactor_options *options, struct reactor_group **out)
+static struct reactor_group *group_alloc(const struct reactor_options *options)
 {
-	assert(options->count >= 1 && options->count <= REACTOR_COUNT_MAX);
 	struct reactor_group *group = calloc(1, sizeof(*group));
 	if (!group)
-		return -ENOMEM;
+		return NULL;
+	group->reactors = aligned_alloc(64, options->count * sizeof(struct reactor));
+	if (!group->reactors) {
+		free(group);
+		return NULL;
+	}
 	group->options = *options;
 	options_fill_in(&group->options);
 	group->count = options->count;
-	group->reactors = aligned_alloc(64, group->count * sizeof(struct reactor));
-	if (!group->reactors) {
-		free(group);
-		return -ENOMEM;
-	}
-	memset(group->reactors, 0, group->count * sizeof(struct reactor));
+	for (unsigned i = 0; i < group->count; i++)
+		reactor_init_empty(&group->reactors[i], group, i);
+	reactor_sim_init(group);
 	pthread_mutex_lock(&reactor_groups_lock);
 	cds_list_add_tail(&group->node, &reactor_groups);
 	pthread_mutex_unlock(&reactor_groups_lock);
+	return group;
+}
 
+int reactor_group_create(const struct reactor_options *options, struct reactor_group **out)
+{
+	assert(options->count >= 1 && options->count <= REACTOR_COUNT_MAX);
+	struct reactor_group *group = group_alloc(options);
+	if (!group)
+		return -ENOMEM;
 	cpu_set_t allowed;
 	int error = 0;
 	if (!options->simulate && sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
 		error = -errno;
-	reactor_sim_init(group);
-	for (unsigned i = 0; i < group->count; i++) {
-		/* All of them, even after a failure, so that destroy finds every one in a known state. */
-		const int result = error ? error : reactor_init(&group->reactors[i], group, i, &allowed);
-		if (result && !error)
-			error = result;
-		else if (error)
-			group->reactors[i].wake_fd = group->reactors[i].epoll_fd = -1;
-	}
-	group->options.cores = NULL; /* the caller's array; copied */
+	for (unsigned i = 0; i < group->count && !error; i++)
+		error = reactor_init(&group->reactors[i], &allowed);
+	group->options.cores = NULL; /* the caller's array */
 	if (error) {
 		reactor_group_destroy(group);
 		return error;
@@ -229,7 +239,8 @@ int reactor_group_run(struct reactor *reactor, int (*fn)(void *arg), void *arg)
 	fiber_start_on(reactor, &run.start);
 	if (group->options.simulate) {
 		if (!reactor_group_sim_run(group, run_finished, &run)) {
-			log_error("reactor: the simulation stands still; seed %llu", (unsigned long long)group->options.seed);
+			log_error("reactor: the simulation stands still, seed %llu",
+				(unsigned long long)group->options.seed);
 			abort();
 		}
 	} else {
@@ -362,11 +373,10 @@ void reactor_report_parked(const struct reactor_group *group)
 		const struct reactor *reactor = &group->reactors[i];
 		const struct fiber *fiber;
 		cds_list_for_each_entry(fiber, &reactor->fibers, node) {
-			const uint64_t age_ns = reactor->now_ns - fiber->since_ns;
-			log_error("reactor %u: fiber %s: %s on %s, since %llu.%09llu s (%llu us ago)", i, fiber->name,
+			const unsigned long long age_us = (reactor->now_ns - fiber->since_ns) / NS_PER_US;
+			log_error("reactor %u: fiber %s: %s on %s since %llu.%09llu s (%llu us ago)", i, fiber->name,
 				state_names[fiber->state], fiber->why ? fiber->why : "-",
-				(unsigned long long)(fiber->since_ns / NS_PER_SEC),
-				(unsigned long long)(fiber->since_ns % NS_PER_SEC), (unsigned long long)(age_ns / NS_PER_US));
+				fiber->since_ns / NS_PER_SEC + 0ull, fiber->since_ns % NS_PER_SEC + 0ull, age_us);
 		}
 		for (unsigned class = 0; class < FIBER_CLASS_COUNT; class++)
 			for (const struct fiber_start *start = reactor->waiting[class].head; start; start = start->next)

@@ -30,7 +30,7 @@ enum { REACTOR_COUNT_MAX = 64 };
 
 struct reactor_options {
 	unsigned count;          /* reactors, 1..REACTOR_COUNT_MAX */
-	const int *cores;        /* core of each reactor; NULL: the first allowed cores, round robin; several may share one */
+	const int *cores;        /* of each reactor, several may share one; NULL: the first allowed ones, round robin */
 	bool simulate;           /* run on the caller's thread, virtual time */
 	uint64_t seed;           /* of the simulated scheduler */
 	bool poll;               /* never sleep */
@@ -44,8 +44,10 @@ struct reactor_options {
 int reactor_group_create(const struct reactor_options *options, struct reactor_group **out) MUST_CHECK;
 /* Starts the threads (nothing to do when simulated). */
 int reactor_group_start(struct reactor_group *group) MUST_CHECK;
-/* Asks every reactor to stop after its current turn and joins the threads. All fibers must have ended. */
+/* Asks every reactor to stop after its current turn and joins the threads. All fibers must have ended; messages on the
+ * way are not delivered. The group may be started again. */
 void reactor_group_stop(struct reactor_group *group);
+/* Stops if need be. Pollers must be unregistered before (after the stop, the control thread may). */
 void reactor_group_destroy(struct reactor_group *group);
 unsigned reactor_group_count(const struct reactor_group *group);
 struct reactor *reactor_group_get(struct reactor_group *group, unsigned index);
@@ -61,7 +63,9 @@ int reactor_group_run(struct reactor *reactor, int (*fn)(void *arg), void *arg);
 bool reactor_group_sim_run(struct reactor_group *group, bool (*done)(void *arg), void *arg) MUST_CHECK;
 /* One step. False when nothing can run. */
 bool reactor_group_sim_step(struct reactor_group *group);
-/* Throws every fiber, message, timer and poller away as a power cut would: no destructors run, stacks go back to the pool. */
+/* Throws every fiber, message, timer and poller away as a power cut would: no destructors run, stacks go back to the
+ * pool. Pollers and timers are marked as not registered, so call this before freeing the memory that they lie in.
+ * The group itself stays, empty. */
 void reactor_group_sim_abandon(struct reactor_group *group);
 
 /* ---- on a reactor ---- */
@@ -75,7 +79,8 @@ uint64_t reactor_wall_ns(void);
 
 /* ---- messages ---- */
 /* Embedded in the operation that sends it; belongs to the receiver until fn is called there, and may be reused from fn
- * on. Order between one sender and one receiver is kept. Neither fails nor waits. */
+ * on. fn runs outside fibers and must not wait. Order between one sender and one receiver is kept. Neither fails nor
+ * waits. */
 struct message {
 	struct message *next;
 	void (*fn)(struct message *message);
@@ -85,19 +90,21 @@ void reactor_send(struct reactor *to, struct message *message);
 void reactor_send_foreign(struct reactor *to, struct message *message);
 
 /* ---- pollers ---- */
-/* Called every turn (period_us == 0) or every period. Returns how much work it did: 0 lets the reactor fall asleep. */
+/* Called every turn (period_us == 0) or every period. Returns how much work it did: 0 lets the reactor fall asleep, and
+ * lets the time of a simulation jump on. Zeroed before its first use, except before_sleep. */
 struct poller {
 	struct cds_list_head node;
 	struct reactor *reactor;
 	const char *name;
 	unsigned (*fn)(struct poller *poller);
-	/* Optional: called before sleeping. Arms the poller's wake-up (its fd is watched) and returns true, or false when
-	 * there is work after all. */
+	/* Optional: called before sleeping. Arms the poller's wake-up (its fd is watched) and returns true, or false
+	 * when there is work after all. */
 	bool (*before_sleep)(struct poller *poller);
 	uint64_t period_ns, due_ns;
 };
 void poller_register(struct reactor *reactor, struct poller *poller, const char *name,
 	unsigned (*fn)(struct poller *), unsigned period_us);
+/* Does nothing to a poller that is not registered. A poller may unregister any, itself included. */
 void poller_unregister(struct poller *poller);
 
 /* An fd that ends the reactor's sleep (level triggered); what became ready is found by the pollers. events are EPOLL*
@@ -106,8 +113,8 @@ int reactor_watch_fd(struct reactor *reactor, int fd, uint32_t events) MUST_CHEC
 void reactor_unwatch_fd(struct reactor *reactor, int fd);
 
 /* ---- timers ---- */
+/* Zeroed before its first use. fn runs outside fibers; equal times run in no particular order. */
 struct timer {
-	struct cds_list_head node;
 	struct reactor *reactor; /* NULL while not running */
 	uint64_t due_ns;
 	void (*fn)(struct timer *timer);

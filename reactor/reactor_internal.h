@@ -109,7 +109,7 @@ struct reactor {
 	pthread_t thread;
 	bool thread_started;
 	bool stop;                      /* by the control thread (atomic) */
-	int sleeping;                   /* 1: about to sleep or asleep; a sender that turns it to 0 must wake it (atomic) */
+	int sleeping;                   /* 1: (nearly) asleep; a sender that turns it to 0 must wake it (atomic) */
 	int wake_fd, epoll_fd;          /* -1 when simulated */
 	uint64_t idle_since_ns;         /* 0: the last turn did work */
 

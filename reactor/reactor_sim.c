@@ -3,11 +3,12 @@
  * Simulated groups: every reactor on the caller's thread, under virtual time, in an order that a seed decides.
  *
  * A step picks a random reactor among those that have something to do, and of what it could do one piece, of a random
- * bounded size. That interleaves reactors far more finely than real threads would, while a piece, as there, is never interrupted.
+ * bounded size. That interleaves reactors far more finely than real threads would, while a piece, as there, is never
+ * interrupted.
  *
  * Active pollers can always be polled, so they alone are not "something to do" for ever: `progress` counts everything
- * that did something, and a reactor whose pollers all found nothing since the last progress is not asked again.
- * Each step takes a little virtual time. When nobody has anything to do, time jumps to the next timer or periodic poller;
+ * that did something, and a reactor whose pollers all found nothing since the last progress is not asked again. Each
+ * step takes a little virtual time. When nobody has anything to do, time jumps to the next timer or periodic poller;
  * when there is none, nothing can ever run again.
  */
 #include <urcu-qsbr.h>

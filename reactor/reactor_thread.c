@@ -4,7 +4,8 @@
  *
  * Sleeping without losing a wake-up: the reactor stores sleeping = 1, then looks once more at everything that others
  * write; a sender writes there first and then looks at `sleeping`. Both with a full fence between, so at least one of
- * the two sees the other. The sender that turns 1 into 0 writes the eventfd; when nobody sleeps there is no system call.
+ * the two sees the other. The sender that turns 1 into 0 writes the eventfd; when nobody sleeps there is no system
+ * call.
  *
  * Asleep, the thread is offline for RCU, and every fd that a poller watches can end the sleep.
  */
@@ -157,6 +158,7 @@ static void *reactor_thread_main(void *arg)
 		log_warn("reactor %u: EAL has no lcore id left; its memory caches are off here", reactor->index);
 	reactor_rcu_register_thread();
 	reactor_enter(reactor);
+	reactor->now_ns = clock_monotonic_ns();
 	while (!stop_asked(reactor)) {
 		if (reactor_turn(reactor) > 0)
 			reactor->idle_since_ns = 0;

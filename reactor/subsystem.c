@@ -98,6 +98,13 @@ static struct subsystem *next_to_place(const struct subsystem_set *set)
 	return NULL;
 }
 
+static void report_cycle(const struct subsystem_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (set->members[i]->order == NOT_PLACED)
+			log_error("subsystem %s: depends on itself, or needs one that does", set->members[i]->name);
+}
+
 static int sort(struct subsystem_set *set)
 {
 	for (unsigned i = 0; i < set->count; i++)
@@ -109,9 +116,7 @@ static int sort(struct subsystem_set *set)
 			set->order[i] = next;
 			continue;
 		}
-		for (unsigned j = 0; j < set->count; j++)
-			if (set->members[j]->order == NOT_PLACED)
-				log_error("subsystem %s: is in a cycle of dependencies, or needs one that is", set->members[j]->name);
+		report_cycle(set);
 		return -ELOOP;
 	}
 	return 0;
