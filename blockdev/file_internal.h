@@ -49,6 +49,8 @@ struct file_channel {
 	unsigned in_flight;             /* in the kernel or about to be submitted */
 	unsigned unsubmitted;           /* of those */
 	int fd;                         /* of the file: the channel may outlive the module's hold on it */
+	int wake_fd;                    /* eventfd that the kernel signals while armed */
+	bool armed;
 };
 
 /* file_step.c */

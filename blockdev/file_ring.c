@@ -4,12 +4,14 @@
  *
  * submit fills an entry; the poller, once a turn, hands all new entries to the kernel with one call and takes the
  * completions. The ring is made so that completions are run by us when we ask (DEFER_TASKRUN) and not by interrupting
- * the reactor; a flag in shared memory says when to ask. The reactor watches the ring's descriptor, so a completion ends
- * its sleep. Where io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but
+ * the reactor; a flag in shared memory says when to ask. Polling such a ring's own descriptor does not wake anybody
+ * (seen on Linux 6.18), so the reactor watches an eventfd, which is signalled only while it is about to sleep. Where io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but
  * works; so they are in simulated groups, where nothing may depend on the kernel's timing.
  */
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "blockdev/file_internal.h"
 #include "reactor/log.h"
@@ -32,6 +34,21 @@ static int file_ring_init(struct io_uring *ring)
 	return err;
 }
 
+static int file_wake_init(struct file_channel *channel)
+{
+	channel->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (channel->wake_fd < 0)
+		return -errno;
+	int err = io_uring_register_eventfd(&channel->ring, channel->wake_fd);
+	if (err == 0)
+		err = io_uring_cq_eventfd_toggle(&channel->ring, false);
+	if (err == 0)
+		err = reactor_watch_fd(reactor_self(), channel->wake_fd, EPOLLIN);
+	if (err != 0)
+		close(channel->wake_fd);
+	return err;
+}
+
 int file_channel_init(struct bdev *bdev, void *channel_state)
 {
 	const struct file *file = bdev_private(bdev);
@@ -41,10 +58,11 @@ int file_channel_init(struct bdev *bdev, void *channel_state)
 		return 0;
 	int err = file_ring_init(&channel->ring);
 	if (err != 0) {
-		log_warn("%s: no io_uring here (%s): I/O blocks the reactor", bdev_get_limits(bdev)->name, strerror(-err));
+		log_warn("%s: no io_uring here (%s): I/O blocks the reactor", bdev_get_limits(bdev)->name,
+			strerror(-err));
 		return 0;
 	}
-	err = reactor_watch_fd(reactor_self(), channel->ring.ring_fd, EPOLLIN);
+	err = file_wake_init(channel);
 	if (err != 0) {
 		io_uring_queue_exit(&channel->ring);
 		return err;
@@ -61,8 +79,9 @@ void file_channel_fini(struct bdev *bdev, void *channel_state)
 	if (!channel->has_ring)
 		return;
 	poller_unregister(&channel->poller);
-	reactor_unwatch_fd(reactor_self(), channel->ring.ring_fd);
+	reactor_unwatch_fd(reactor_self(), channel->wake_fd);
 	io_uring_queue_exit(&channel->ring);
+	close(channel->wake_fd);
 }
 
 /* There are as many entries as I/Os may be in flight, so there is always one. */
@@ -120,6 +139,17 @@ static void file_ring_enter(struct file_channel *channel)
 		assert(taken == -EAGAIN || taken == -EBUSY || taken == -EINTR || taken == 0);
 }
 
+/* The reactor is awake: completions are found by polling. */
+static void file_disarm(struct file_channel *channel)
+{
+	uint64_t count;
+	const int err = io_uring_cq_eventfd_toggle(&channel->ring, false);
+	assert(err == 0);
+	channel->armed = false;
+	if (read(channel->wake_fd, &count, sizeof(count)) < 0)
+		return; /* nothing was signalled */
+}
+
 static unsigned file_poll(struct poller *poller)
 {
 	struct file_channel *channel = CONTAINER_OF(poller, struct file_channel, poller);
@@ -127,6 +157,8 @@ static unsigned file_poll(struct poller *poller)
 	struct bdev_io *completed[FILE_POLL_BATCH];
 	int results[FILE_POLL_BATCH];
 	unsigned work = channel->unsubmitted, completed_count = 0;
+	if (channel->armed)
+		file_disarm(channel);
 	if (channel->unsubmitted != 0)
 		file_ring_enter(channel);
 	if (channel->in_flight == 0)
@@ -147,10 +179,18 @@ static unsigned file_poll(struct poller *poller)
 	return work + count;
 }
 
+/* Armed first, looked at afterwards: what completes in between signals, or is seen. */
 static bool file_before_sleep(struct poller *poller)
 {
 	struct file_channel *channel = CONTAINER_OF(poller, struct file_channel, poller);
-	if (channel->unsubmitted != 0 || io_uring_cq_ready(&channel->ring) != 0)
+	if (channel->unsubmitted != 0)
 		return false;
-	return (__atomic_load_n(channel->ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) == 0;
+	if (!channel->armed) {
+		const int err = io_uring_cq_eventfd_toggle(&channel->ring, true);
+		assert(err == 0);
+		channel->armed = true;
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return io_uring_cq_ready(&channel->ring) == 0 &&
+		(__atomic_load_n(channel->ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) == 0;
 }
