@@ -3,9 +3,9 @@
  * What the files of blockdev's framework share; modules see bdev_module.h only.
  *
  * Who owns what:
- * - struct bdev_registry, the list of bdevs, their descriptors and the counts of descriptors and channels: the registry's
- *   mutex. It is held for a few instructions of the control path, never across a wait and never by an I/O. Readers of
- *   the list of published bdevs take no lock (RCU).
+ * - struct bdev_registry, the list of bdevs, their descriptors and the counts of descriptors and channels: the
+ *   registry's mutex. It is held for a few instructions of the control path, never across a wait and never by an I/O.
+ *   Readers of the list of published bdevs take no lock (RCU).
  * - struct home, the registry's state on one reactor (pools, lines, finished work): that reactor.
  * - struct bdev_channel: its reactor, except that the pointer in bdev->channels changes under the mutex, so that
  *   statistics can be read from elsewhere.
@@ -25,7 +25,7 @@ enum {
 	PIECE_PER_IO_MAX = 16,      /* pieces of one I/O under way at once; the rest follows as they complete */
 	PIECE_SLAB_COUNT = 64,
 	PIECE_COUNT_MAX = 4096,     /* per reactor; I/Os beyond wait in line */
-	PIECE_LEVEL_RESERVE = 256,  /* kept free for each level below, so that a full upper level cannot starve its base */
+	PIECE_LEVEL_RESERVE = 256,  /* kept free for each level below: a full upper level cannot starve its base */
 	PIECE_RETRY_MAX = 3,
 	STACK_LEVEL_MAX = 3,
 	CONTEXT_BYTES_MIN = 512,    /* module context in a piece; grows with the largest module registered */
@@ -147,7 +147,7 @@ struct bdev_desc {
 	struct cds_list_head node; /* bdev->descs */
 	struct bdev *bdev;
 	struct reactor *reactor;
-	bool write, closed;
+	bool write, claimed, closed; /* under the mutex */
 	bdev_event_fn event;
 	void *arg;
 	struct bdev_desc_event events[BDEV_EVENT_COUNT];

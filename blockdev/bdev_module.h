@@ -17,7 +17,7 @@ struct bdev_io {
 	uint64_t offset, length;       /* bytes, within the device's limits */
 	const struct iovec *iov;
 	unsigned iov_count;
-	struct bdev_io *abort_target;  /* only to be compared with what the module has: it may have been completed; or NULL */
+	struct bdev_io *abort_target;  /* to be compared with what the module has: it may be over; or NULL */
 	uint64_t submitted_ns;
 	_Alignas(8) unsigned char context[];  /* module's, context_bytes; for structs of 8-byte alignment */
 };
@@ -31,15 +31,16 @@ struct bdev_module {
 	/* Takes the I/O and completes it later (or now) with bdev_io_complete; or returns -ENOMEM and leaves it alone.
 	 * Any other return value is not allowed. */
 	int (*submit)(struct bdev *bdev, void *channel_state, struct bdev_io *io);
-	/* Removal, called once, in the fiber of bdev_remove, when no further I/O can reach the module: make the device unable
-	 * to reach memory, then complete every outstanding I/O of every channel with -ENODEV on its own reactor, then
-	 * bdev_quiesced. bdev_drain does the last two. */
+	/* Removal, called once, in the fiber of bdev_remove, when no further I/O can reach the module: make the device
+	 * unable to reach memory, then complete every outstanding I/O of every channel with -ENODEV on its own reactor,
+	 * then bdev_quiesced. bdev_drain does the last two. */
 	void (*quiesce)(struct bdev *bdev);
 	/* The last reference is gone, or the deadline has passed: release the hardware. Called once, in the fiber of
-	 * bdev_remove; may wait. After a deadline channels may still be open: their channel_fini comes later. NULL: nothing. */
+	 * bdev_remove; may wait. After a deadline channels may still be open: their channel_fini comes later.
+	 * NULL: nothing. */
 	MAY_WAIT void (*release)(struct bdev *bdev);
-	/* After release, when no descriptor and no channel is left: free private_data. Must not wait, may run on any reactor
-	 * (or on the control thread, without release, when a simulation was abandoned). NULL: nothing. */
+	/* After release, when no descriptor and no channel is left: free private_data. Must not wait, may run on any
+	 * reactor (or on the control thread, without release, when a simulation was abandoned). NULL: nothing. */
 	void (*destroy)(struct bdev *bdev);
 };
 
@@ -53,8 +54,8 @@ bool bdev_registry_is_simulated(const struct bdev_registry *registry);
 void bdev_io_complete(struct bdev_io *io, int result);
 /* Any reactor. */
 void bdev_quiesced(struct bdev *bdev);
-/* For quiesce: runs fail(bdev, channel_state) on every open channel's reactor (it completes what it can; NULL: nothing),
- * waits until no channel has an I/O outstanding, then calls bdev_quiesced. Returns at once. */
+/* For quiesce: runs fail(bdev, channel_state) on every open channel's reactor (it completes what it can; NULL:
+ * nothing), waits until no channel has an I/O outstanding, then calls bdev_quiesced. Returns at once. */
 void bdev_drain(struct bdev *bdev, void (*fail)(struct bdev *bdev, void *channel_state));
 /* New size or a media error: openers are told on their reactors. Any reactor. */
 void bdev_resized(struct bdev *bdev, uint64_t block_count);

@@ -67,7 +67,8 @@ struct io {
 	struct io *abort_target;
 	void (*done)(struct io *io);
 	void *arg;
-	int result;               /* 0 or a negative errno: -EIO, -ENODEV, -ENOSPC, -ENOMEM, -EINVAL, -EILSEQ (media), -ETIMEDOUT */
+	int result;               /* 0 or a negative errno: -EIO, -ENODEV, -ENOSPC, -ENOMEM, -EINVAL, -EROFS, -EOPNOTSUPP,
+	                           * -EILSEQ (media), -ETIMEDOUT, -ECANCELED (aborted) */
 	struct fiber *waiter;     /* of io_wait and io_group; NULL otherwise */
 	struct iovec single;      /* room for the common case of one buffer */
 	struct io_progress progress;
@@ -87,10 +88,12 @@ void io_group_submit(struct io_group *group, struct io *io);
 MAY_WAIT int io_group_wait(struct io_group *group);
 /* Shorthands for one contiguous buffer. */
 MAY_WAIT int bdev_read(struct bdev_channel *channel, void *buffer, uint64_t offset, uint64_t length);
-MAY_WAIT int bdev_write(struct bdev_channel *channel, const void *buffer, uint64_t offset, uint64_t length, uint32_t flags);
+MAY_WAIT int bdev_write(struct bdev_channel *channel, const void *buffer, uint64_t offset, uint64_t length,
+	uint32_t flags);
 MAY_WAIT int bdev_flush(struct bdev_channel *channel);
 /* Fills an io for one buffer (io->single); the caller sets done or uses io_run / io_group_submit. */
-void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void *buffer, uint64_t offset, uint64_t length);
+void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void *buffer, uint64_t offset,
+	uint64_t length);
 
 /* ---- registry ---- */
 int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out) MUST_CHECK;
@@ -114,7 +117,7 @@ struct bdev_limits {
 	bool needs_dma;                   /* buffers must be DMA memory, block-aligned: others are bounced */
 	bool native_fua;
 	uint32_t ops;                     /* bit per enum io_op */
-	uint32_t buffer_align;            /* bytes, power of two; buffers and lengths that are not are bounced; 0: any */
+	uint32_t buffer_align;            /* bytes, power of two; what is not so aligned is bounced; 0: any */
 	uint32_t unmap_bytes_max;         /* 0: 1 GiB */
 	uint32_t write_zeroes_bytes_max;  /* 0: 1 GiB; without the operation zeroes are written */
 	uint32_t stack_level;             /* 0, or one more than the base of a stacking module; at most 3 */
@@ -125,12 +128,15 @@ static inline uint64_t bdev_size_bytes(const struct bdev_limits *l) { return (ui
 enum bdev_event { BDEV_EVENT_REMOVED, BDEV_EVENT_RESIZED, BDEV_EVENT_MEDIA_ERROR };
 typedef void (*bdev_event_fn)(enum bdev_event event, struct bdev_desc *desc, void *arg);
 
-/* Opens by name. Events arrive on the calling reactor. -ENODEV, -EROFS (write wanted), -EBUSY (exclusive wanted or held). */
+/* Opens by name. Events arrive on the calling reactor. -ENODEV, -EROFS (write wanted), -EBUSY (write wanted, claimed by
+ * another), -ENOMEM. */
 MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool write, bdev_event_fn event, void *arg,
 	struct bdev_desc **out) MUST_CHECK;
 /* From the reactor that opened; all channels of the descriptor must have been put. */
 MAY_WAIT void bdev_close(struct bdev_desc *desc);
 struct bdev *bdev_desc_bdev(struct bdev_desc *desc);
+/* Keeps further writers out until the descriptor is closed. -EBUSY: there is another writer. */
+int bdev_claim(struct bdev_desc *desc) MUST_CHECK;
 /* Who holds the descriptor, for the report of those that do not close in time. Copied. */
 void bdev_desc_set_label(struct bdev_desc *desc, const char *label);
 /* The published bdev of that name, or NULL. Stays valid until the caller next waits, or while a descriptor is open. */
@@ -174,17 +180,19 @@ struct bdev_ram_options {
 	bool volatile_cache;      /* what limits.volatile_cache says; data is never lost by ram itself */
 	bool native_fua;          /* what limits.native_fua says */
 };
-int bdev_ram_create(struct bdev_registry *registry, const char *name, const struct bdev_ram_options *options) MUST_CHECK;
+int bdev_ram_create(struct bdev_registry *registry, const char *name, const struct bdev_ram_options *options)
+	MUST_CHECK;
 
 struct bdev_file_options {
 	const char *path;         /* regular file or block device */
 	bool read_only;
 	bool no_direct;           /* for tests: buffered */
-	bool exclusive_lock;      /* OFD write lock on the file (O_EXCL on a block device): -EBUSY when another holds it */
+	bool exclusive_lock;      /* OFD write lock on a file, O_EXCL on a block device: -EBUSY when another holds it */
 };
 /* io_uring; O_DIRECT where the file allows it; block size 4096 for regular files (512 when the file's size or the
  * device asks for it). Errors as open(2); the caller words them. */
-MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name, const struct bdev_file_options *options) MUST_CHECK;
+MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name,
+	const struct bdev_file_options *options) MUST_CHECK;
 
 /* Stacking: fails, delays, corrupts or loses what passes through, by rule. */
 enum error_action {
@@ -214,8 +222,8 @@ void bdev_error_clear_rules(struct bdev *bdev);
 const struct error_rule *bdev_error_rule(struct bdev *bdev, unsigned index);
 uint64_t bdev_error_io_count(struct bdev *bdev, enum io_op op); /* I/Os seen, for sweeps */
 
-/* Stacking: logs in order every write, write zeroes, unmap, flush and FUA, with content, when it *completes* and when it
- * was *submitted*. One log of the device for all reactors (simulated groups only). */
+/* Stacking: logs in order every write, write zeroes, unmap, flush and FUA, with content, when it was *submitted* and when
+ * it *completes*. One log of the device for all reactors (simulated groups only). */
 enum record_kind { RECORD_WRITE, RECORD_FLUSH, RECORD_UNMAP, RECORD_MARK };
 struct record_entry {
 	enum record_kind kind;
@@ -246,7 +254,7 @@ struct target_options {
 	bool read_only;
 	bool exclusive_lock;
 };
-MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *target, const struct target_options *options,
-	char *name, size_t name_size, char *message, size_t message_size) MUST_CHECK;
+MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *target,
+	const struct target_options *options, char *name, size_t name_size, char *message, size_t message_size) MUST_CHECK;
 
 #endif

@@ -75,7 +75,9 @@ static bool error_rule_matches(const struct error_rule *rule, const struct bdev_
 {
 	if ((rule->ops & 1u << io->op) == 0)
 		return false;
-	return rule->length == 0 || (io->offset < rule->offset + rule->length && rule->offset < io->offset + io->length);
+	if (rule->length == 0)
+		return true;
+	return io->offset < rule->offset + rule->length && rule->offset < io->offset + io->length;
 }
 
 static const struct error_rule *error_rule_find(struct error_device *device, const struct bdev_io *io)
@@ -99,7 +101,8 @@ static const struct error_rule *error_rule_find(struct error_device *device, con
 /* ---- corruption ---- */
 
 /* Flips bits in one byte of every 512 from the first byte that rule and I/O share. */
-static void error_corrupt(const struct error_rule *rule, const struct bdev_io *io, const struct iovec *iov, unsigned iov_count)
+static void error_corrupt(const struct error_rule *rule, const struct bdev_io *io, const struct iovec *iov,
+	unsigned iov_count)
 {
 	const uint64_t first = rule->length != 0 ? MAX(rule->offset, io->offset) : io->offset;
 	const uint64_t end = rule->length != 0 ? MIN(rule->offset + rule->length, io->offset + io->length) :

@@ -149,7 +149,8 @@ MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name, 
 		.native_fua = true,
 		.unmap_reads_zero = true,
 		.read_only = options->read_only,
-		.ops = 1u << IO_READ | 1u << IO_WRITE | 1u << IO_FLUSH | 1u << IO_UNMAP | 1u << IO_WRITE_ZEROES | 1u << IO_RESET,
+		.ops = 1u << IO_READ | 1u << IO_WRITE | 1u << IO_FLUSH | 1u << IO_UNMAP | 1u << IO_WRITE_ZEROES |
+			1u << IO_RESET,
 	};
 	if (strlen(name) >= sizeof(limits.name))
 		return -ENAMETOOLONG;

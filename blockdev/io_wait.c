@@ -5,7 +5,8 @@
  */
 #include "blockdev/blockdev.h"
 
-void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void *buffer, uint64_t offset, uint64_t length)
+void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void *buffer, uint64_t offset,
+	uint64_t length)
 {
 	*io = (struct io){
 		.channel = channel,
@@ -74,7 +75,8 @@ MAY_WAIT int bdev_read(struct bdev_channel *channel, void *buffer, uint64_t offs
 	return io_run(&io);
 }
 
-MAY_WAIT int bdev_write(struct bdev_channel *channel, const void *buffer, uint64_t offset, uint64_t length, uint32_t flags)
+MAY_WAIT int bdev_write(struct bdev_channel *channel, const void *buffer, uint64_t offset, uint64_t length,
+	uint32_t flags)
 {
 	struct io io;
 	io_prepare(&io, channel, IO_WRITE, (void *)(uintptr_t)buffer, offset, length);

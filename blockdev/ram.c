@@ -175,7 +175,8 @@ static struct ram *ram_alloc(const struct bdev_ram_options *options)
 	ram->own_memory = options->memory == NULL;
 	if (!ram->own_memory)
 		return ram;
-	ram->memory = mmap(NULL, ram->size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	ram->memory = mmap(NULL, ram->size_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (ram->memory != MAP_FAILED)
 		return ram;
 	free(ram);
@@ -193,7 +194,8 @@ int bdev_ram_create(struct bdev_registry *registry, const char *name, const stru
 		.volatile_cache = options->volatile_cache,
 		.native_fua = options->native_fua,
 		.unmap_reads_zero = true,
-		.ops = 1u << IO_READ | 1u << IO_WRITE | 1u << IO_FLUSH | 1u << IO_UNMAP | 1u << IO_WRITE_ZEROES | 1u << IO_RESET,
+		.ops = 1u << IO_READ | 1u << IO_WRITE | 1u << IO_FLUSH | 1u << IO_UNMAP | 1u << IO_WRITE_ZEROES |
+			1u << IO_RESET,
 	};
 	if (options->size_bytes % block_size != 0 || strlen(name) >= sizeof(limits.name))
 		return -EINVAL;

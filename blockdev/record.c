@@ -61,11 +61,16 @@ static void record_buffer_put(struct record_buffer *buffer)
 		free(buffer);
 }
 
+static struct record_buffer *record_buffer_of(const uint8_t *data)
+{
+	return (struct record_buffer *)(uintptr_t)(data - offsetof(struct record_buffer, data));
+}
+
 static void record_log_empty(struct record_log *log)
 {
 	for (size_t i = 0; i < log->count; i++)
 		if (log->entries[i].data != NULL)
-			record_buffer_put((struct record_buffer *)(uintptr_t)(log->entries[i].data - offsetof(struct record_buffer, data)));
+			record_buffer_put(record_buffer_of(log->entries[i].data));
 	log->count = 0;
 	log->generation++;
 }

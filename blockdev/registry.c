@@ -233,6 +233,16 @@ static struct bdev_desc *desc_alloc(struct bdev_registry *registry, bool write, 
 	return desc;
 }
 
+/* Other than @except; @claimed: only one that has claimed the bdev counts. */
+static bool bdev_has_writer(const struct bdev *bdev, const struct bdev_desc *except, bool claimed)
+{
+	struct bdev_desc *desc;
+	cds_list_for_each_entry(desc, &bdev->descs, node)
+		if (desc != except && desc->write && (desc->claimed || !claimed))
+			return true;
+	return false;
+}
+
 MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool write, bdev_event_fn event, void *arg,
 	struct bdev_desc **out)
 {
@@ -241,7 +251,9 @@ MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool wr
 		return -ENOMEM;
 	pthread_mutex_lock(&registry->lock);
 	struct bdev *bdev = bdev_find_locked(registry, name);
-	const int err = bdev == NULL ? -ENODEV : write && bdev->limits.read_only ? -EROFS : 0;
+	int err = bdev == NULL ? -ENODEV : write && bdev->limits.read_only ? -EROFS : 0;
+	if (err == 0 && write && bdev_has_writer(bdev, NULL, true))
+		err = -EBUSY;
 	if (err == 0) {
 		desc->bdev = bdev;
 		cds_list_add_tail(&desc->node, &bdev->descs);
@@ -252,6 +264,18 @@ MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool wr
 	else
 		*out = desc;
 	return err;
+}
+
+int bdev_claim(struct bdev_desc *desc)
+{
+	struct bdev_registry *registry = desc->bdev->registry;
+	assert(desc->write);
+	pthread_mutex_lock(&registry->lock);
+	const bool busy = bdev_has_writer(desc->bdev, desc, false);
+	if (!busy)
+		desc->claimed = true;
+	pthread_mutex_unlock(&registry->lock);
+	return busy ? -EBUSY : 0;
 }
 
 static bool desc_has_event_in_flight(const struct bdev_desc *desc)

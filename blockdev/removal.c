@@ -153,7 +153,8 @@ static void removal_report(struct bdev *bdev)
 	cds_list_for_each_entry(desc, &bdev->descs, node)
 		log_error("%s: removed, but %s did not close it in time", bdev->limits.name, desc->label);
 	if (cds_list_empty(&bdev->descs) && bdev->channel_count != 0)
-		log_error("%s: removed, but %u channels were not closed in time", bdev->limits.name, bdev->channel_count);
+		log_error("%s: removed, but %u channels were not closed in time", bdev->limits.name,
+			bdev->channel_count);
 	pthread_mutex_unlock(&bdev->registry->lock);
 	if (!bdev->removal.quiesced)
 		log_error("%s: removed, but I/O in flight did not end in time", bdev->limits.name);

@@ -88,7 +88,8 @@ static int target_create_ram(struct bdev_registry *registry, const char *target,
 	if (target_parse_size(target + strlen("ram:"), &options.size_bytes) != 0)
 		return target_fail(message, -EINVAL, "%s: not a size; write for example ram:64M or ram:1G", target);
 	if (options.size_bytes < TARGET_BYTES_MIN || options.size_bytes % 4096 != 0)
-		return target_fail(message, -EINVAL, "%s: the size must be a multiple of 4096 bytes and at least 1M", target);
+		return target_fail(message, -EINVAL, "%s: the size must be a multiple of 4096 bytes and at least 1M",
+			target);
 	const int err = bdev_ram_create(registry, name, &options);
 	if (err == -EEXIST)
 		return target_fail(message, err, "%s: already open in this process; close it first", target);
@@ -97,31 +98,41 @@ static int target_create_ram(struct bdev_registry *registry, const char *target,
 	return 0;
 }
 
-static int target_fail_file(struct target_message *message, const char *path, int err)
+/* The words for an error of opening; NULL: the system's. */
+static const char *target_file_cause(int err)
 {
 	switch (err) {
-	case -ENOENT:
-		return target_fail(message, err, "%s: no such file or device; create an image with: truncate -s 1G %s", path, path);
 	case -EISDIR:
-		return target_fail(message, err, "%s: is a directory; name an image file or a block device", path);
+		return "is a directory; name an image file or a block device";
 	case -ENOTBLK:
-		return target_fail(message, err, "%s: is neither a regular file nor a block device; name one of these", path);
+		return "is neither a regular file nor a block device; name one of these";
 	case -EACCES:
 	case -EPERM:
-		return target_fail(message, err, "%s: permission denied; run as its owner or change its mode", path);
+		return "permission denied; run as its owner or change its mode";
 	case -EROFS:
-		return target_fail(message, err, "%s: is on a read-only filesystem or write-protected; open it read-only", path);
+		return "is on a read-only filesystem or write-protected; open it read-only";
 	case -EBUSY:
-		return target_fail(message, err, "%s: in use by another process or mount; unmount it there first", path);
+		return "in use by another process or mount; unmount it there first";
 	case -EEXIST:
-		return target_fail(message, err, "%s: already open in this process; close it first", path);
-	case -EINVAL:
-		return target_fail(message, err, "%s: is empty or has an unusable block size; enlarge it with: truncate -s 1G %s",
-			path, path);
+		return "already open in this process; close it first";
 	default:
-		return target_fail(message, err, "%s: cannot be opened: %s; check the path and the system log", path,
-			strerror(-err));
+		return NULL;
 	}
+}
+
+static int target_fail_file(struct target_message *message, const char *path, int err)
+{
+	static const char enlarge[] = "truncate -s 1G";
+	const char *cause = target_file_cause(err);
+	if (cause != NULL)
+		return target_fail(message, err, "%s: %s", path, cause);
+	if (err == -ENOENT)
+		return target_fail(message, err, "%s: no such file or device; create an image with: %s %s", path, enlarge, path);
+	if (err == -EINVAL)
+		return target_fail(message, err, "%s: is empty or has an unusable block size; enlarge it with: %s %s", path,
+			enlarge, path);
+	return target_fail(message, err, "%s: cannot be opened: %s; check the path and the system log", path,
+		strerror(-err));
 }
 
 MAY_WAIT static int target_create_file(struct bdev_registry *registry, const char *path,
@@ -140,12 +151,12 @@ MAY_WAIT static int target_create_file(struct bdev_registry *registry, const cha
 		return 0;
 	const int removed = bdev_remove(registry, name, NS_PER_SEC);
 	assert(removed == 0);
-	return target_fail(message, -EINVAL, "%s: too small (%llu bytes, at least 1M is needed); enlarge it with: truncate -s 1G %s",
-		path, (unsigned long long)size, path);
+	return target_fail(message, -EINVAL, "%s: too small (%llu bytes, at least 1M is needed); "
+		"enlarge it with: truncate -s 1G %s", path, (unsigned long long)size, path);
 }
 
-MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *target, const struct target_options *options,
-	char *name, size_t name_size, char *message_text, size_t message_size)
+MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *target,
+	const struct target_options *options, char *name, size_t name_size, char *message_text, size_t message_size)
 {
 	struct target_message message = {.text = message_text, .size = message_size};
 	char registry_name[sizeof(((struct bdev_limits *)NULL)->name)];
@@ -153,8 +164,8 @@ MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *targ
 		return target_fail(&message, -EINVAL, "no device named; give a path, or for example ram:1G");
 	const char *unbuilt = target_unbuilt(target);
 	if (unbuilt != NULL)
-		return target_fail(&message, -EOPNOTSUPP, "%s: %s is not built yet; use an image file or a block device", target,
-			unbuilt);
+		return target_fail(&message, -EOPNOTSUPP, "%s: %s is not built yet; use an image file or a block device",
+			target, unbuilt);
 	/* Of a long path the end tells more than the beginning. */
 	const size_t length = strlen(target);
 	const size_t skip = length < sizeof(registry_name) ? 0 : length - sizeof(registry_name) + 1;

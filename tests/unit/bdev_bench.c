@@ -148,7 +148,12 @@ static const struct bdev_module probe_module = {
 
 struct bdev_limits probe_limits(const char *name)
 {
-	struct bdev_limits limits = {.block_size = 4096, .block_count = 256, .volatile_cache = true, .ops = (1u << IO_OP_COUNT) - 1};
+	struct bdev_limits limits = {
+		.block_size = 4096,
+		.block_count = 256,
+		.volatile_cache = true,
+		.ops = (1u << IO_OP_COUNT) - 1,
+	};
 	snprintf(limits.name, sizeof(limits.name), "%s", name);
 	return limits;
 }

@@ -229,8 +229,8 @@ static void look(struct bdev_channel *channel)
 	const struct bdev_limits *limits = bdev_get_limits(bdev_find(bench.registry, "file"));
 	seen_block_size = limits->block_size;
 	seen_size = bdev_size_bytes(limits);
-	assert_int_equal(bdev_read(channel, copy, seen_size - 512 * (seen_block_size == 512), seen_block_size == 512 ? 512 : 0), 0);
-	assert_int_equal(bdev_write(channel, buffer, 512 * (seen_block_size == 512), seen_block_size, 0), 0);
+	assert_int_equal(bdev_read(channel, copy, seen_size - seen_block_size, seen_block_size), 0);
+	assert_int_equal(bdev_write(channel, buffer, seen_block_size, seen_block_size, 0), 0);
 }
 
 static void test_block_size_follows_the_size_of_the_file(void **state)
@@ -366,7 +366,9 @@ MAY_WAIT static int target_bad(void *arg)
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(unbuilt); i++)
 		expect(unbuilt[i], -EOPNOTSUPP, "is not built yet");
-	static const char *const sizes[] = {"ram:", "ram:x", "ram:-1G", "ram:1Q", "ram:1GG", "ram:99999999999999999999", "ram:9999999T"};
+	static const char *const sizes[] = {
+		"ram:", "ram:x", "ram:-1G", "ram:1Q", "ram:1GG", "ram:99999999999999999999", "ram:9999999T",
+	};
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
 		expect(sizes[i], -EINVAL, "not a size");
 	expect("ram:4096", -EINVAL, "at least 1M");

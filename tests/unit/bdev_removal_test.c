@@ -83,6 +83,17 @@ MAY_WAIT static int remove_probe_late(void *arg)
 	return bdev_remove(bench.registry, "probe", NS_PER_MS) == -ETIMEDOUT ? 0 : -1;
 }
 
+static unsigned error_lines;
+static char last_error[256];
+
+static void count_errors(enum log_level level, const char *line, void *arg)
+{
+	if (level != LOG_LEVEL_ERROR)
+		return;
+	error_lines++;
+	strncpy(last_error, line, sizeof(last_error) - 1);
+}
+
 /* ---- nothing open ---- */
 
 MAY_WAIT static int unused(void *arg)
@@ -134,10 +145,10 @@ static void test_resize_and_media_errors_are_told(void **state)
 {
 	static struct opener opener;
 	opener = (struct opener){.close_at_event = true};
-	log_set_level(LOG_LEVEL_ERROR - 1);
 	on_reactor(2, opener_open, &opener);
+	log_set_sink(count_errors, NULL);
 	on_reactor(0, resize, NULL);
-	log_set_level(LOG_LEVEL_INFO);
+	log_set_sink(NULL, NULL);
 	assert_in_range(opener.resized, 1, 2);
 	assert_int_equal(opener.media_errors, 1);
 	assert_int_equal(bdev_get_limits(probe->bdev)->block_count, 128);
@@ -228,17 +239,6 @@ static void test_io_refused_with_nothing_outstanding_is_failed(void **state)
 }
 
 /* ---- the deadline ---- */
-
-static unsigned error_lines;
-static char last_error[256];
-
-static void count_errors(enum log_level level, const char *line, void *arg)
-{
-	if (level != LOG_LEVEL_ERROR)
-		return;
-	error_lines++;
-	strncpy(last_error, line, sizeof(last_error) - 1);
-}
 
 MAY_WAIT static int tombstone_io(void *arg)
 {

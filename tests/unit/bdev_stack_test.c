@@ -154,7 +154,13 @@ static void test_a_terabyte_of_ram_costs_what_is_written(void **state)
 
 static void add_rule(enum error_action action, uint32_t ops, int error)
 {
-	const struct error_rule rule = {.ops = ops, .action = action, .error = error, .count = 1, .delay_ns = 10 * NS_PER_MS};
+	const struct error_rule rule = {
+		.ops = ops,
+		.action = action,
+		.error = error,
+		.count = 1,
+		.delay_ns = 10 * NS_PER_MS,
+	};
 	bdev_error_clear_rules(error_bdev);
 	assert_int_equal(bdev_error_add_rule(error_bdev, &rule), 0);
 }
@@ -271,7 +277,9 @@ static void error_rules(struct bdev_channel *channel)
 {
 	struct error_rule rule = {.ops = 1u << IO_READ, .action = ERROR_FAIL, .error = -EIO, .skip = 2, .count = 1};
 	assert_int_equal(bdev_error_add_rule(error_bdev, &rule), 0);
-	rule = (struct error_rule){.ops = 1u << IO_READ, .action = ERROR_FAIL, .error = -EILSEQ, .offset = 8192, .length = 4096};
+	rule = (struct error_rule){.ops = 1u << IO_READ, .action = ERROR_FAIL, .error = -EILSEQ};
+	rule.offset = 8192;
+	rule.length = 4096;
 	assert_int_equal(bdev_error_add_rule(error_bdev, &rule), 1);
 	assert_int_equal(bdev_read(channel, copy, 0, 4096), 0);
 	assert_int_equal(bdev_read(channel, copy, 8192, 4096), -EILSEQ);
