@@ -12,7 +12,7 @@
 
 #include "fs/dir.h"
 
-enum { NAMES = 300, NODE_BYTES = 600 };
+enum { NAMES = 300, NODE_BYTES = 304 };
 
 struct entry {
 	char text[48];

@@ -101,10 +101,25 @@ uint64_t fake_take(uint32_t count)
 		const struct run run = blocks_take(count);
 		if (run.count == count)
 			return run.block;
-		for (uint32_t i = 0; i < run.count; i++)
-			fake_blocks[run.block + i].free = true;
-		fake.used_blocks -= run.count;
+		fake_give(run.block, run.count);
 	}
+}
+
+uint64_t fake_take_at(uint64_t block, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		CHECK(fake_blocks[block + i].free);
+		fake_blocks[block + i].free = false;
+	}
+	fake.used_blocks += count;
+	return block;
+}
+
+void fake_give(uint64_t block, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		fake_blocks[block + i].free = true;
+	fake.used_blocks -= count;
 }
 
 bool fake_in_use(uint64_t block)

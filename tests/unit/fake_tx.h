@@ -46,6 +46,8 @@ uint32_t fake_random(uint32_t below);
 const void *fake_block(uint64_t block);
 /* Takes data blocks out of the free space, as if a transaction had. */
 uint64_t fake_take(uint32_t count);
+uint64_t fake_take_at(uint64_t block, uint32_t count); /* these, which are free */
+void fake_give(uint64_t block, uint32_t count);
 bool fake_in_use(uint64_t block);
 /* Every node of the inode's tree: levels, key ranges, counts; returns the number of nodes. Records go to @leaf in order. */
 typedef void (*fake_leaf_fn)(const struct tree_node *leaf, uint64_t low, uint64_t high, void *arg);
