@@ -285,14 +285,15 @@ static struct timespec time_of(le64_t sec, le32_t nsec)
 	return (struct timespec){.tv_sec = (time_t)le64_get(sec), .tv_nsec = le32_get(nsec)};
 }
 
-void inode_attr(const struct inode *inode, struct fs_attr *out)
+void inode_attr(const struct inode *inode, struct fs_attr *out) { inode_disk_attr(&inode->disk, inode->ino, out); }
+
+void inode_disk_attr(const struct disk_inode *disk, uint64_t ino, struct fs_attr *out)
 {
-	const struct disk_inode *disk = &inode->disk;
-	const uint32_t mode = inode_mode(inode);
+	const uint32_t mode = le16_get(disk->mode);
 	const uint64_t number = le64_get(disk->rdev_or_entries);
 	const bool device = S_ISCHR(mode) || S_ISBLK(mode);
 	*out = (struct fs_attr){
-		.ino = inode->ino,
+		.ino = ino,
 		.size = le64_get(disk->size),
 		.blocks_512 = le64_get(disk->blocks) * (FS_BLOCK_SIZE / 512),
 		.atime = time_of(disk->atime_sec, disk->atime_nsec),

@@ -78,6 +78,7 @@ static inline uint32_t inode_mode(const struct inode *inode) { return le16_get(i
 static inline bool inode_is_dir(const struct inode *inode) { return S_ISDIR(inode_mode(inode)); }
 static inline uint64_t inode_size(const struct inode *inode) { return le64_get(inode->disk.size); }
 void inode_attr(const struct inode *inode, struct fs_attr *out);
+void inode_disk_attr(const struct disk_inode *disk, uint64_t ino, struct fs_attr *out);
 /* Changes disk times; in an apply step before inode_log, or with times_dirty set. */
 enum inode_time { INODE_ATIME = 1, INODE_MTIME = 2, INODE_CTIME = 4, INODE_BTIME = 8 };
 void inode_touch(struct inode *inode, unsigned times, struct timespec now);
