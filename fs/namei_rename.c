@@ -15,7 +15,7 @@
 
 enum { LOCK_FROM_PARENT, LOCK_TO_PARENT, LOCK_MOVED, LOCK_OTHER, LOCK_COUNT };
 enum { RENAME_BLOCKS = 2 * DIR_CHANGE_BLOCKS + 1 + LINK_CHANGE_BLOCKS, STALE_RETRIES = 8, DEPTH_MAX = 1 << 20 };
-_Static_assert(RENAME_BLOCKS <= JOURNAL_TX_BLOCKS_MAX, "reservation");
+_Static_assert((int)RENAME_BLOCKS <= (int)JOURNAL_TX_BLOCKS_MAX, "reservation");
 _Static_assert((int)DIR_RENAME_BLOCKS <= 2 * (int)DIR_CHANGE_BLOCKS, "reservation");
 
 struct rename_op {
