@@ -321,7 +321,7 @@ static void call_nowait_arrived(struct message *message)
 	call_answer(call, call->fn(call->arg));
 }
 
-static int call_send(struct reactor *owner, struct call *call, const char *why)
+static MAY_WAIT int call_send(struct reactor *owner, struct call *call, const char *why)
 {
 	reactor_send(owner, &call->message);
 	while (!call->returned)
