@@ -98,7 +98,7 @@ struct poller {
 	const char *name;
 	unsigned (*fn)(struct poller *poller);
 	/* Optional: called before sleeping. Arms the poller's wake-up (its fd is watched) and returns true, or false
-	 * when there is work after all. */
+	 * when there is work after all. A poller without it does not keep its reactor awake. */
 	bool (*before_sleep)(struct poller *poller);
 	uint64_t period_ns, due_ns;
 };
