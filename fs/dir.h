@@ -31,7 +31,7 @@ struct dir_change {
 	struct timespec now;
 	/* ---- private ---- */
 	uint64_t key;
-	enum dir_plan { DIR_PLAN_NONE, DIR_PLAN_INLINE, DIR_PLAN_ROOT, DIR_PLAN_TREE, DIR_PLAN_DROP } plan;
+	enum dir_plan { DIR_PLAN_NONE, DIR_PLAN_INLINE, DIR_PLAN_ROOT, DIR_PLAN_TREE } plan;
 	uint8_t *records;               /* new content of the fork or leaf */
 	unsigned bytes, count;
 	struct tree_change tree_change;

@@ -152,8 +152,8 @@ MAY_WAIT static int plan_leaf(struct tx_part *part, struct dir_change *plan, con
 	change->bytes = plan->bytes;
 	change->count = plan->count;
 	change->keep_root = second && !*out_both;
-	plan->plan = !plan->count && !plan->directory->disk.fork_level ? DIR_PLAN_DROP : DIR_PLAN_TREE;
-	return plan->plan == DIR_PLAN_DROP ? tree_plan_drop(part, change) : tree_plan(part, change);
+	plan->plan = DIR_PLAN_TREE;
+	return tree_plan(part, change);
 }
 
 MAY_WAIT static int directory_pin(struct tx_part *part, struct inode *directory, int nlink_delta)
@@ -234,11 +234,8 @@ static void plan_apply(struct tx_part *part, struct dir_change *plan)
 	case DIR_PLAN_TREE:
 		tree_apply(part, change);
 		size_set(directory, inode_size(directory) + (uint64_t)(int64_t)change->blocks_delta * FS_BLOCK_SIZE);
-		return;
-	case DIR_PLAN_DROP:
-		tree_apply_drop(part, change);
-		directory->disk.format = FORK_INLINE;
-		size_set(directory, 0);
+		if (change->emptied)
+			directory->disk.format = FORK_INLINE;
 		return;
 	}
 }

@@ -34,7 +34,7 @@ struct map_change {
 	bool unwritten;
 	bool keep_old;                  /* do not free the old blocks (they are the new ones, or the caller does) */
 	/* ---- private ---- */
-	enum map_plan { MAP_PLAN_INLINE, MAP_PLAN_ROOT, MAP_PLAN_TREE, MAP_PLAN_DROP } plan;
+	enum map_plan { MAP_PLAN_INLINE, MAP_PLAN_ROOT, MAP_PLAN_TREE } plan;
 	struct disk_extent *records;
 	unsigned count;
 	int64_t blocks_delta;           /* of data */

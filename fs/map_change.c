@@ -148,8 +148,8 @@ MAY_WAIT static int plan_put(struct tx_part *part, struct map_change *change)
 	tree->count = change->count;
 	tree->bytes = change->count * (unsigned)sizeof(struct disk_extent);
 	if (inode->disk.format == FORK_TREE) {
-		change->plan = !change->count && !inode->disk.fork_level ? MAP_PLAN_DROP : MAP_PLAN_TREE;
-		return change->plan == MAP_PLAN_DROP ? tree_plan_drop(part, tree) : tree_plan(part, tree);
+		change->plan = MAP_PLAN_TREE;
+		return tree_plan(part, tree);
 	}
 	change->plan = tree->bytes <= inode_fork_capacity(inode) ? MAP_PLAN_INLINE : MAP_PLAN_ROOT;
 	return change->plan == MAP_PLAN_INLINE ? 0 : tree_plan_root(part, tree);
@@ -213,10 +213,8 @@ static void change_apply(struct tx_part *part, struct change *base)
 		return;
 	case MAP_PLAN_TREE:
 		tree_apply(part, &change->tree_change);
-		return;
-	case MAP_PLAN_DROP:
-		tree_apply_drop(part, &change->tree_change);
-		change->inode->disk.format = FORK_EXTENTS;
+		if (change->tree_change.emptied)
+			change->inode->disk.format = FORK_EXTENTS;
 		return;
 	}
 }

@@ -37,8 +37,7 @@ struct tree_change {
 	struct tree tree;
 	uint64_t key;
 	/* The leaf's new records: sorted, within its key range; @bytes <= 2 * tree_node_bytes() - FS_DIRENT_MAX. Valid until apply
-	 * (tx_scratch). None: the leaf is freed, and empty parents with it; the tree's last leaf stays, empty (a caller that
-	 * wants to be rid of it plans tree_plan_drop instead, when the tree has one leaf). */
+	 * (tx_scratch). None: the leaf is freed, and empty parents with it. */
 	const uint8_t *records;
 	unsigned bytes, count;
 	/* Not 0: the leaf's range is to reach up to this key, because its last record does. No key in between is in use. */
@@ -47,7 +46,9 @@ struct tree_change {
 	 * may split one; planned and applied in this order. */
 	bool keep_root;
 	const struct tree_change *after;
-	/* ---- planned; private but for blocks_delta ---- */
+	/* ---- planned; the caller looks at the first two ---- */
+	bool emptied;                   /* that was the last leaf: the whole tree is freed, apply leaves an empty fork whose format
+	                                   is the caller's business */
 	int blocks_delta;               /* nodes allocated less nodes freed */
 	struct buf *path[FS_TREE_LEVEL_MAX + 1];    /* path[0]: leaf */
 	unsigned levels;                            /* nodes on the path */
@@ -56,7 +57,6 @@ struct tree_change {
 	bool append;                                /* records were added behind the last one: leave full nodes behind */
 	bool grow;                                  /* a new root over the old one */
 	unsigned removed_levels;                    /* levels 0.. of the path that are freed; 0: none */
-	bool sole_leaf;                             /* the leaf becomes the root, and everything above it is freed */
 	bool collapse;                              /* the root gives way to new_root */
 	uint64_t new_root;
 	unsigned new_root_level;
@@ -74,9 +74,6 @@ void tree_apply(struct tx_part *part, struct tree_change *change);
 /* From inline to a tree of one leaf with these records (bytes <= tree_node_bytes()); apply replaces the fork. */
 MAY_WAIT int tree_plan_root(struct tx_part *part, struct tree_change *change) MUST_CHECK;
 void tree_apply_root(struct tx_part *part, struct tree_change *change);
-/* And its end: the only leaf is freed; apply leaves an empty fork whose format is the caller's business. */
-MAY_WAIT int tree_plan_drop(struct tx_part *part, struct tree_change *change) MUST_CHECK;
-void tree_apply_drop(struct tx_part *part, struct tree_change *change);
 /* Blocks touched and allocated by one change, for tx_begin: a path of 8 nodes and a sibling for each. */
 enum { TREE_CHANGE_BLOCKS = 2 * (FS_TREE_LEVEL_MAX + 1) };
 

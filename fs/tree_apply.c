@@ -172,12 +172,19 @@ static void apply_removal(struct tx_part *part, struct tree_change *change)
 	inner_set_count(part, parent, count - 1);
 }
 
-static void apply_sole_leaf(struct tx_part *part, struct tree_change *change)
+static void fork_clear(struct inode *inode)
 {
-	for (unsigned level = 1; level < change->levels; level++)
+	memset(inode->disk.fork, 0, inode_fork_capacity(inode));
+	inode->disk.fork_count = le16_set(0);
+	inode->disk.fork_bytes = 0;
+	inode->disk.fork_level = 0;
+}
+
+static void apply_emptied(struct tx_part *part, struct tree_change *change)
+{
+	for (unsigned level = 0; level < change->levels; level++)
 		tx_kill(part, change->path[level]);
-	node_set_counts(part, change->path[0], 0, 0);
-	root_set(change->tree.inode, change->path[0]->block, 0);
+	fork_clear(change->tree.inode);
 }
 
 static void apply_widen(struct tx_part *part, struct tree_change *change)
@@ -196,23 +203,15 @@ void tree_apply(struct tx_part *part, struct tree_change *change)
 		apply_widen(part, change);
 	if (change->removed_levels)
 		apply_removal(part, change);
-	else if (change->sole_leaf)
-		apply_sole_leaf(part, change);
+	else if (change->emptied)
+		apply_emptied(part, change);
 	else if (change->split_levels)
 		apply_split(part, change);
 	else
 		node_set_records(part, change->path[0], change->records, change->bytes, change->count);
 }
 
-/* ---- the first and the last leaf ---- */
-
-static void fork_clear(struct inode *inode)
-{
-	memset(inode->disk.fork, 0, inode_fork_capacity(inode));
-	inode->disk.fork_count = le16_set(0);
-	inode->disk.fork_bytes = 0;
-	inode->disk.fork_level = 0;
-}
+/* ---- the first leaf ---- */
 
 void tree_apply_root(struct tx_part *part, struct tree_change *change)
 {
@@ -223,12 +222,5 @@ void tree_apply_root(struct tx_part *part, struct tree_change *change)
 	fork_clear(change->tree.inode);
 	change->tree.inode->disk.format = FORK_TREE;
 	root_set(change->tree.inode, leaf->block, 0);
-	inode_blocks_add(change->tree.inode, change->blocks_delta);
-}
-
-void tree_apply_drop(struct tx_part *part, struct tree_change *change)
-{
-	tx_kill(part, change->path[0]);
-	fork_clear(change->tree.inode);
 	inode_blocks_add(change->tree.inode, change->blocks_delta);
 }

@@ -9,6 +9,7 @@
  *   removing    levels 0 .. removed_levels-1 of the path are freed; level removed_levels loses one pointer. If that was its
  *               first, the next child inherits the key range, and the first keys down that child's left edge follow.
  *   collapsing  a root that is left with one child is freed, and so on down.
+ *   emptied     the path was all there was: every node of it is freed.
  *   widening    the separator at the leaf's upper end moves up, and the first keys down the left edge behind it follow.
  */
 #include "fs/tree.h"
@@ -163,11 +164,11 @@ MAY_WAIT static int chain_pin(struct tx_part *part, struct tree_change *change, 
 	return 0;
 }
 
-/* Every node above the leaf has no other child: only the leaf stays. */
-static int plan_sole_leaf(struct tx_part *part, struct tree_change *change)
+/* No node of the path has another child: the tree goes. */
+static int plan_emptied(struct tx_part *part, struct tree_change *change)
 {
-	change->sole_leaf = true;
-	for (unsigned level = 1; level < change->levels; level++) {
+	change->emptied = true;
+	for (unsigned level = 0; level < change->levels; level++) {
 		const int error = node_free(part, change, change->path[level]);
 		if (error)
 			return error;
@@ -182,7 +183,7 @@ MAY_WAIT static int plan_removal(struct tx_part *part, struct tree_change *chang
 	while (level < change->levels && le16_get(tree_node_of(change->path[level])->count) == 1)
 		level++;
 	if (level == change->levels)
-		return plan_sole_leaf(part, change);
+		return plan_emptied(part, change);
 	change->removed_levels = level;
 	const bool root = level == change->levels - 1;
 	change->collapse = root && !change->keep_root && le16_get(tree_node_of(change->path[level])->count) == 2;
@@ -243,7 +244,7 @@ MAY_WAIT int tree_plan(struct tx_part *part, struct tree_change *change)
 
 	if (error)
 		return error;
-	if (!change->count && change->levels > 1) {
+	if (!change->count) {
 		assert(!change->high && !change->after);
 		return plan_removal(part, change);
 	}
@@ -254,7 +255,7 @@ MAY_WAIT int tree_plan(struct tx_part *part, struct tree_change *change)
 	return error;
 }
 
-/* ---- the first and the last leaf ---- */
+/* ---- the first leaf ---- */
 
 MAY_WAIT int tree_plan_root(struct tx_part *part, struct tree_change *change)
 {
@@ -267,14 +268,4 @@ MAY_WAIT int tree_plan_root(struct tx_part *part, struct tree_change *change)
 		return -ENOSPC;
 	change->fresh_count = 1;
 	return fresh_pin(part, change, ag_first_block(&fs->super, ino_ag(place)) + ino_ag_block(place));
-}
-
-MAY_WAIT int tree_plan_drop(struct tx_part *part, struct tree_change *change)
-{
-	const int error = path_pin(part, change);
-
-	if (error)
-		return error;
-	assert(change->levels == 1);
-	return node_free(part, change, change->path[0]);
 }
