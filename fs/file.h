@@ -3,10 +3,10 @@
  * Inside the data of files. An operation takes: operation memory, its file range, then a transaction and inode->lock only
  * around the change of the map. Data I/O runs with the range held and nothing else.
  *
- *   file_read.c      reading                         file_change.c   the record's part of a change; inline content
- *   file_write.c     the ways to write               file_truncate.c sizes, freeing blocks
- *   file_alloc.c     writes that allocate            file_allocate.c fallocate
- *   file_io.c        device I/O for pieces of files  file_misc.c     seek, copy, fsync
+ *   file.c           what all of them need           file_change.c   the record's part of a change, transactions
+ *   file_read.c      reading                         file_truncate.c sizes, freeing blocks
+ *   file_write.c     the ways to write               file_allocate.c fallocate
+ *   file_alloc.c     writes that allocate            file_misc.c     seek, copy, fsync
  */
 #ifndef LANEFS_FS_FILE_H
 #define LANEFS_FS_FILE_H
@@ -34,19 +34,78 @@ void file_change_init(struct file_change *change, struct inode *inode, unsigned 
 /* Clears suid, and sgid where the group may execute. True when there was something to clear. */
 bool file_kill_suidgid(struct disk_inode *disk, bool apply);
 
-/* ---- transactions of one file ---- */
-/* One map change and the record's change, from begin to end; no lock, no transaction held. @map may be NULL; its .length says
- * what was planned. */
+/* ---- transactions of one file: from begin to end, nothing but the range held ---- */
 struct file_tx {
 	struct map_change map;
 	struct file_change file;
 	struct orphan_change orphan;
 };
-enum { FILE_FREE_BLOCKS = 3 * MAP_FREE_RUNS_MAX, FILE_RUN_MAX = 16384 };
+enum file_commit_flags {
+	FILE_COMMIT_MAP = 1 << 0,       /* with ->map, initialised; its .length says afterwards what was planned */
+	FILE_COMMIT_DATA = 1 << 1,      /* makes data visible that was written just before */
+	FILE_COMMIT_HELD_BACK = 1 << 2, /* may use held-back space */
+	FILE_COMMIT_ORPHAN = 1 << 3,    /* enters the orphan chain: an unfinished truncate */
+	FILE_COMMIT_ORPHAN_DONE = 1 << 4, /* leaves it */
+};
+enum { FILE_RUN_MAX = 16384, FILE_FREE_BLOCKS = 3 * MAP_FREE_RUNS_MAX,
+	FILE_COMMIT_BLOCKS = MAP_CHANGE_BLOCKS + 3 + 3 + 1, FILE_FREEING_BLOCKS = MAP_CHANGE_BLOCKS + FILE_FREE_BLOCKS + 1 };
+
+/* @tx->file is initialised. @run, if any, goes over to the transaction: its count is 0 from then on, also after an error;
+ * else it stays the caller's. Freed blocks of map changes must fit FILE_FREE_BLOCKS: at most FILE_RUN_MAX blocks. */
+MAY_WAIT int file_commit(struct inode *inode, struct file_tx *tx, unsigned flags, struct run *run) MUST_CHECK;
 
 /* Frees everything that the map has from block @from on, in bounded transactions. Exclusive range [from, end) held. */
 MAY_WAIT int file_free_from(struct inode *inode, uint64_t from, struct file_tx *memory) MUST_CHECK;
-/* Frees what lies past the size and leaves the orphan chain. Exclusive range held. */
+/* Finishes a truncate that was cut short, if there is one: frees what lies past the size and leaves the orphan chain. What
+ * grows a file calls it first. Exclusive range [size, end) held. */
 MAY_WAIT int file_truncate_finish(struct inode *inode, struct file_tx *memory) MUST_CHECK;
+/* truncate and ftruncate: size and times. No range held. -EFBIG, -ENOSPC. */
+MAY_WAIT int file_set_size(struct op *op, struct inode *inode, uint64_t size, bool kill_suidgid) MUST_CHECK;
+
+/* ---- device I/O for pieces of a file ---- */
+enum { FILE_IOS_MAX = 12 };
+struct file_io {
+	struct owner *owner;
+	struct io_group group;
+	unsigned count;
+	struct io ios[FILE_IOS_MAX];
+};
+void file_io_init(struct file_io *io, struct owner *owner);
+/* @count blocks at device block @block. Waits when too many are under way. */
+MAY_WAIT void file_io_submit(struct file_io *io, enum io_op op, void *buffer, uint64_t block, uint64_t count);
+/* Waits for all. -EIO also for a device that is gone. */
+MAY_WAIT int file_io_wait(struct file_io *io) MUST_CHECK;
+
+/* What an operation on data keeps in its operation memory. */
+struct file_op {
+	struct op *op;
+	struct inode *inode;
+	struct range range;
+	struct timespec now;
+	struct file_tx tx;
+	struct file_io io;
+};
+
+/* ---- shared steps; exclusive range held, no lock ---- */
+/* Zeroes the bytes [from, to) of one block of the file on the device, if it is mapped and written. */
+MAY_WAIT int file_zero_in_block(struct file_op *file, uint64_t from, uint64_t to) MUST_CHECK;
+/* The file is about to grow past its end: what lies behind the end in its last block becomes zero. */
+MAY_WAIT int file_zero_tail(struct file_op *file) MUST_CHECK;
+/* Inline content moves to a block (or goes to a file without extents when it is empty). Range [0, end) held. */
+MAY_WAIT int file_leave_inline(struct file_op *file) MUST_CHECK;
+/* map_lookup under the lock; an inline file is one hole. */
+MAY_WAIT int file_lookup(struct inode *inode, uint64_t logical, uint64_t limit, struct extent *out) MUST_CHECK;
+/* Where new blocks of the file should be. */
+uint64_t file_goal(const struct inode *inode);
+/* -EISDIR, -EINVAL for what has no data; -EPERM by flags, when it is to be changed. */
+int file_check(const struct inode *inode, bool change) MUST_CHECK;
+/* The range from @start (bytes, rounded down) to @end (rounded up; UINT64_MAX: all). -ESTALE (nothing held): the inode is gone. */
+MAY_WAIT int file_range(struct file_op *file, uint64_t start, uint64_t end, bool exclusive) MUST_CHECK;
+void file_unrange(struct file_op *file);
+/* An inode and operation memory for it. */
+MAY_WAIT int file_begin(struct fs *fs, uint64_t ino, bool change, struct file_op **out) MUST_CHECK;
+void file_end(struct file_op *file);
+/* fsync and fdatasync. */
+MAY_WAIT int file_sync(struct inode *inode, bool datasync) MUST_CHECK;
 
 #endif

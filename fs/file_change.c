@@ -57,6 +57,8 @@ static void file_change_apply(struct tx_part *part, struct change *change)
 		size = file->size;
 	if (file->to_extents && disk->format == FORK_INLINE)
 		apply_to_extents(inode);
+	if (file->size_rule == FILE_SIZE_SET && !size && disk->format == FORK_EXTENTS && !le16_get(disk->fork_count))
+		disk->format = FORK_INLINE; /* empty again */
 	if (disk->format == FORK_INLINE)
 		apply_inline(file, size);
 	disk->size = le64_set(size);
@@ -76,4 +78,56 @@ void file_change_init(struct file_change *change, struct inode *inode, unsigned 
 		.times = times,
 		.now = now,
 	};
+}
+
+/* ---- the transaction ---- */
+
+static MAY_WAIT int commit_locked(struct tx *tx, struct inode *inode, struct file_tx *memory, unsigned flags, struct run *run)
+{
+	struct tx_part *home = tx_home(tx);
+	if (inode->dead)
+		return -ESTALE;
+	/* The map first: it may turn out shorter than asked for, and then the rest of the run stays the caller's. */
+	if (flags & FILE_COMMIT_MAP)
+		tx_change(home, &memory->map.change);
+	/* Unlinked meanwhile: it stands in the chain, and stays there. */
+	if (inode->orphan ? flags & FILE_COMMIT_ORPHAN_DONE && le32_get(inode->disk.nlink) : flags & FILE_COMMIT_ORPHAN) {
+		orphan_change_init(&memory->orphan, inode, flags & FILE_COMMIT_ORPHAN);
+		tx_change(home, &memory->orphan.change);
+	}
+	tx_change(home, &memory->file.change);
+	int error = tx_prepare_changes(tx);
+	if (!error && run && run->count) {
+		struct run used = *run;
+		used.count = (uint32_t)memory->map.length;
+		error = tx_adopt(home, used);
+		if (!error) {
+			run->block += used.count;
+			run->count -= used.count;
+		}
+	}
+	if (!error)
+		error = tx_prepare(tx);
+	if (!error)
+		tx_apply(tx);
+	return error;
+}
+
+int file_commit(struct inode *inode, struct file_tx *memory, unsigned flags, struct run *run)
+{
+	const bool frees = flags & FILE_COMMIT_MAP && !memory->map.physical;
+	unsigned blocks = !(flags & FILE_COMMIT_MAP) ? 1 : frees ? FILE_FREEING_BLOCKS : FILE_COMMIT_BLOCKS;
+	if (flags & (FILE_COMMIT_ORPHAN | FILE_COMMIT_ORPHAN_DONE))
+		blocks += ORPHAN_CHANGE_BLOCKS;
+	struct tx *tx;
+	int error = tx_begin(inode->owner, blocks, &tx);
+	if (error)
+		return error;
+	tx->use_held_back = flags & FILE_COMMIT_HELD_BACK;
+	tx->maps_data = flags & FILE_COMMIT_DATA;
+	fiber_rwlock_write(&inode->lock);
+	error = commit_locked(tx, inode, memory, flags, run);
+	fiber_rwlock_unwrite(&inode->lock);
+	tx_end(tx);
+	return error;
 }

@@ -36,6 +36,7 @@ struct inode {
 	bool times_dirty;               /* times in disk are newer than the log's; logged within commit_ms or by fsync */
 	bool orphan;                    /* stands in an orphan block. With links: a truncate is not finished */
 	bool orphan_ref;                /* an orphan with links: its entry holds a reference */
+	bool truncating;                /* there may be blocks past the size: they go before the file may grow */
 	bool reaping;                   /* its blocks are being freed: it gets no links any more */
 	int load_error;                 /* why it is dead */
 	uint32_t orphan_index;

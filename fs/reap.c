@@ -203,6 +203,7 @@ static MAY_WAIT int found(struct owner *owner, uint64_t ino, uint64_t block, uin
 	inode->orphan = true;
 	inode->orphan_block = block;
 	inode->orphan_index = index;
+	inode->truncating = le32_get(inode->disk.nlink);
 	orphan_hold(inode);
 	inode_put(inode);
 	inode_reap(owner, ino);
