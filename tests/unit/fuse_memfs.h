@@ -9,7 +9,7 @@
 
 #include "fs/fs.h"
 
-enum { MEMFS_INODES = 4096, MEMFS_NAMES = 16384, MEMFS_FILE_BYTES = 16 << 20 };
+enum { MEMFS_INODES = 2048, MEMFS_NAMES = 2048, MEMFS_FILE_BYTES = 16 << 20 };
 
 struct memfs_calls {
 	unsigned dsync_writes, sync_writes, fsyncs, fdatasyncs, shutdowns, forgotten, killed;

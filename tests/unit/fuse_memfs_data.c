@@ -79,7 +79,7 @@ int fs_readlink(struct fs *fs, uint64_t ino, char *buffer, unsigned *out_length)
 	if (!memfs_is(fs, ino, S_IFLNK))
 		return memfs_leave(fs, -EINVAL);
 	*out_length = (unsigned)node->attr.size;
-	memcpy(buffer, node->bytes, node->attr.size);
+	memcpy(buffer, node->target, node->attr.size);
 	return memfs_leave(fs, 0);
 }
 

@@ -12,7 +12,8 @@ struct memnode {
 	struct fs_attr attr;
 	uint64_t lookups;
 	uint64_t parent;         /* directories */
-	char *bytes;             /* MEMFS_FILE_BYTES of address space, or the target of a symlink */
+	char *bytes;             /* files: MEMFS_FILE_BYTES of address space, on first use */
+	char *target;            /* symlinks */
 	char xattr_name[256];    /* one is enough */
 	char *xattr;
 	uint32_t xattr_length;

@@ -126,7 +126,7 @@ struct stat stat_of(const char *name)
 
 uint64_t count_of(unsigned opcode)
 {
-	struct fuse_front_op_stats stats;
+	static struct fuse_front_op_stats stats;
 	assert_true(fuse_front_stats_read(mounted.front, opcode, &stats));
 	return stats.count;
 }
@@ -139,7 +139,7 @@ void fill_pattern(char *bytes, size_t size, unsigned seed)
 
 void test_nothing_went_wrong_on_the_way(void **state)
 {
-	struct fuse_front_status status;
+	static struct fuse_front_status status;
 	fuse_front_get_status(mounted.front, &status);
 	assert_int_equal(status.malformed, 0);
 	assert_int_equal(status.refused_answers, 0);
@@ -160,6 +160,7 @@ static const struct configuration {
 } configurations[] = {
 	{"one reactor", 1, {0}},
 	{"two reactors", 2, {0}},
+	{"four reactors", 4, {0}},
 	{"noopen", 2, {.noopen = true}},
 	{"writeback", 2, {.writeback = true}},
 	{"one request at a time", 2, {.requests_max = 1}},
