@@ -126,9 +126,18 @@ void journal_checkpoint_main(void *arg)
 	fiber_cond_broadcast(&journal->idle);
 }
 
+static MAY_WAIT int sync_run(void *arg) { return journal_sync(arg); }
+
 static MAY_WAIT int checkpoint_all(void *arg)
 {
 	struct journal *journal = arg;
+	/* What owners have sent may still be on its way to the log; a sync follows it there. */
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		struct owner *owner = journal->fs->owners[i];
+		const int error = reactor_call(owner->reactor, sync_run, owner);
+		if (error)
+			return error;
+	}
 	/* Rounds until nothing is left in front of the head: a round homes what was durable when it began. */
 	while (!fs_stopped(journal->fs)) {
 		if (!journal->pending && journal->tail_sequence == journal->next_sequence)
