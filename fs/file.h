@@ -76,6 +76,27 @@ MAY_WAIT void file_io_submit(struct file_io *io, enum io_op op, void *buffer, ui
 /* Waits for all. -EIO also for a device that is gone. */
 MAY_WAIT int file_io_wait(struct file_io *io) MUST_CHECK;
 
+/* ---- writing ---- */
+struct file_write {
+	const uint8_t *buffer;          /* what stands at @start */
+	uint64_t start, offset, end;    /* bytes of the file: where the write began, how far it has come, where it ends */
+	unsigned times;                 /* that a write changes */
+	bool append;                    /* starts at the end of the file */
+	bool kill_suidgid;
+	bool logged_times;              /* a transaction of this write has logged them */
+};
+enum segment_kind {
+	SEGMENT_MAPPED,                 /* blocks with data: written in place */
+	SEGMENT_UNWRITTEN,              /* blocks that read as zero: become written */
+	SEGMENT_NEW,                    /* reserved for this write */
+};
+struct segment {
+	enum segment_kind kind;
+	uint64_t logical, physical;     /* blocks */
+	uint32_t count;
+};
+enum { FILE_SEGMENTS_MAX = 8 };
+
 /* What an operation on data keeps in its operation memory. */
 struct file_op {
 	struct op *op;
@@ -83,8 +104,17 @@ struct file_op {
 	struct range range;
 	struct timespec now;
 	struct file_tx tx;
+	struct file_write write;
+	struct segment segments[FILE_SEGMENTS_MAX];
+	unsigned segment_count;
 	struct file_io io;
 };
+/* Writes [write.offset, end) or a first piece of it, allocating as needed; moves write.offset. Exclusive range held. */
+MAY_WAIT int file_write_allocating(struct file_op *file) MUST_CHECK;
+/* Inline, when the content still fits. Exclusive range [0, end) held. */
+MAY_WAIT int file_write_inline(struct file_op *file) MUST_CHECK;
+/* suid, sgid and security.capability go, as they do when somebody writes. */
+MAY_WAIT int file_drop_privileges(struct inode *inode, bool suidgid) MUST_CHECK;
 
 /* ---- shared steps; exclusive range held, no lock ---- */
 /* Zeroes the bytes [from, to) of one block of the file on the device, if it is mapped and written. */
