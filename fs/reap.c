@@ -12,6 +12,7 @@
 
 #include "fs/file.h"
 #include "fs/inode_internal.h"
+#include "fs/xattr.h"
 
 enum { QUEUE_CAPACITY_MIN = 64 };
 
@@ -141,6 +142,8 @@ static MAY_WAIT int reap_unlinked(struct inode *inode, uint8_t *memory)
 		return fs_corrupt(inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino), "directory without links: not empty");
 	if (inode->disk.format == FORK_TREE || (inode->disk.format == FORK_EXTENTS && !extents_fit(inode)))
 		error = file_free_from(inode, 0, (struct file_tx *)memory);
+	if (!error && xattr_any(inode))
+		error = xattr_drop_all(inode);
 	return error ? error : free_slot(inode, (struct inode_free_change *)memory);
 }
 
