@@ -351,6 +351,10 @@ void client_work(struct client *client)
 		if (!op->failed)
 			apply_names(client, op);
 		mark(client, model->op_count, true);
+		if (client->sim->trace)
+			fprintf(stderr, "client %u op %u: kind %d %u/%u %u/%u object %u sectors %u+%u: %d\n", client->number,
+				model->op_count, op->kind, op->dir, op->name, op->dir2, op->name2, op->object, op->first_sector, op->sectors,
+				error);
 		model->op_count++;
 	}
 	client->done = true;

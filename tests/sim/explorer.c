@@ -37,7 +37,7 @@ struct explorer {
 	/* results */
 	uint64_t states, violations, cuts_in_recovery, journal_bytes_written, wraps, multi_owner;
 	bool *written;                  /* entry is in `durable` */
-	bool quiet;
+	bool quiet, trace;
 };
 
 /* ---- the run that is recorded ---- */
@@ -98,6 +98,7 @@ static struct record_log *record_run(struct explorer *explorer)
 	const struct sim_options options = {.owners = explorer->owners, .seed = explorer->seed, .memory = work,
 		.size = explorer->size, .asynchronous = true, .record = true};
 	sim_create(&sim, &options);
+	sim.trace = explorer->trace;
 	const struct fs_mount_options mount = {.cache_bytes = MIB(1), .commit_ms = 5};
 	if (sim_mount(&sim, &mount))
 		sim_fail("explorer: mount: %s", sim.message);
@@ -331,14 +332,15 @@ static void explore(struct explorer *explorer)
 
 static void help(void)
 {
-	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--state K] [--quiet]\n"
+	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--state K] [--quiet] [--trace]\n"
 		"Runs N operations per client on a simulated lanefs, then N power cuts; exits with 1 when a promise was broken.");
 }
 
 static void options_parse(struct explorer *explorer, int argc, char **argv)
 {
 	static const struct option options[] = {{"states", 1, NULL, 's'}, {"ops", 1, NULL, 'o'}, {"owners", 1, NULL, 'w'},
-		{"seed", 1, NULL, 'r'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'}, {"help", 0, NULL, 'h'}, {0}};
+		{"seed", 1, NULL, 'r'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'},
+		{"trace", 0, NULL, 't'}, {"help", 0, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
 		switch (c) {
 		case 's':
@@ -358,6 +360,9 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 			break;
 		case 'q':
 			explorer->quiet = true;
+			break;
+		case 't':
+			explorer->trace = true;
 			break;
 		default:
 			help();

@@ -16,6 +16,7 @@ struct sim {
 	struct fs *fs;
 	const char *device;             /* name of the bdev that is mounted */
 	bool recording, error_device;
+	bool trace;                     /* clients say what they do */
 	char message[256];              /* of the last mount */
 	int stopped;                    /* error that the filesystem stopped with */
 };
