@@ -56,18 +56,13 @@ static MAY_WAIT int drop_capability(struct inode *inode)
 	return error;
 }
 
-int file_drop_privileges(struct inode *inode, bool suidgid)
+int file_drop_capability(struct inode *inode)
 {
-	bool has = false;
-	int error = xattr_any(inode) ? has_capability(inode, &has) : 0;
-	if (!error && has)
-		error = drop_capability(inode);
-	if (error || !suidgid || !file_kill_suidgid(&inode->disk, false))
-		return error;
-	struct file_tx memory;
-	file_change_init(&memory.file, inode, INODE_CTIME, fs_now());
-	memory.file.kill_suidgid = true;
-	return file_commit(inode, &memory, FILE_COMMIT_HELD_BACK, NULL);
+	if (!xattr_any(inode))
+		return 0;
+	bool has;
+	const int error = has_capability(inode, &has);
+	return error || !has ? error : drop_capability(inode);
 }
 
 /* ---- setattr ---- */
@@ -162,7 +157,7 @@ static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_
 	if (!error && mask & FS_SET_SIZE)
 		error = file_check(inode, true);
 	if (!error && mask & (FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_KILL_SUIDGID))
-		error = file_drop_privileges(inode, false);
+		error = file_drop_capability(inode);
 	if (!error && mask & FS_SET_SIZE)
 		error = file_set_size(op, inode, attr->size, mask & FS_SET_KILL_SUIDGID);
 	mask &= ~(uint32_t)FS_SET_SIZE;

@@ -113,8 +113,8 @@ struct file_op {
 MAY_WAIT int file_write_allocating(struct file_op *file) MUST_CHECK;
 /* Inline, when the content still fits. Exclusive range [0, end) held. */
 MAY_WAIT int file_write_inline(struct file_op *file) MUST_CHECK;
-/* suid, sgid and security.capability go, as they do when somebody writes. */
-MAY_WAIT int file_drop_privileges(struct inode *inode, bool suidgid) MUST_CHECK;
+/* security.capability goes, as it does whenever content or owner change. */
+MAY_WAIT int file_drop_capability(struct inode *inode) MUST_CHECK;
 
 /* ---- shared steps; exclusive range held, no lock ---- */
 /* Zeroes the bytes [from, to) of one block of the file on the device, if it is mapped and written. */

@@ -235,7 +235,7 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 	if (le32_get(inode->disk.flags) & INODE_APPEND && mode & ~FALLOC_FL_KEEP_SIZE)
 		error = -EPERM;
 	if (!error)
-		error = file_drop_privileges(inode, false);
+		error = file_drop_capability(inode);
 	file->now = fs_now();
 	const struct allocate_call call = {.file = file, .mode = mode, .offset = offset, .end = offset + length,
 		.kill_suidgid = !cred->privileged};

@@ -242,7 +242,7 @@ int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, u
 	error = write_check(file, offset, flags);
 	const bool kill = flags & FS_WRITE_KILL_SUIDGID && file_kill_suidgid(&file->inode->disk, false);
 	if (!error && length)
-		error = file_drop_privileges(file->inode, false);
+		error = file_drop_capability(file->inode);
 	if (!error && length) {
 		const bool append = flags & FS_WRITE_APPEND;
 		const uint64_t start = append ? 0 : offset;
