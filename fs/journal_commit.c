@@ -12,28 +12,24 @@
  */
 #include "fs/journal_internal.h"
 
-static struct journal_part *next_by_arrival(const struct journal *journal, const struct cut *cut)
-{
-	struct journal_part *best = NULL;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		if (cut->end[i] && (!best || cut->end[i]->arrival < best->arrival))
-			best = cut->end[i];
-	return best;
-}
-
 static void cut_begin(const struct journal *journal, struct cut *cut)
 {
 	*cut = (struct cut){.bytes = sizeof(struct journal_group)};
+	const struct journal_part *next[REACTOR_COUNT_MAX];
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		cut->end[i] = journal->streams[i].head;
-	struct journal_part *part;
-	while (cut->parts < JOURNAL_GROUP_PARTS_MAX && (part = next_by_arrival(journal, cut))) {
-		if (cut->bytes + part->length > journal->group_bytes_max)
+		next[i] = journal->streams[i].head;
+	while (cut->parts < JOURNAL_GROUP_PARTS_MAX) {
+		const struct journal_part *part = NULL;
+		for (unsigned i = 0; i < journal->fs->owner_count; i++)
+			if (next[i] && (!part || next[i]->arrival < part->arrival))
+				part = next[i];
+		if (!part || cut->bytes + part->length > journal->group_bytes_max)
 			break;
 		cut->bytes += part->length;
 		cut->parts++;
 		cut->multiple |= part->tx_id != 0;
-		cut->end[part->owner->index] = part->next;
+		cut->taken[part->owner->index]++;
+		next[part->owner->index] = part->next;
 	}
 }
 
@@ -41,22 +37,26 @@ static void cut_begin(const struct journal *journal, struct cut *cut)
 static unsigned parts_inside(const struct journal *journal, const struct cut *cut, uint64_t tx_id)
 {
 	unsigned count = 0;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		const struct journal_part *part = journal->streams[i].head;
+		for (unsigned j = 0; j < cut->taken[i]; j++, part = part->next)
 			count += part->tx_id == tx_id;
+	}
 	return count;
 }
 
 static bool shorten(const struct journal *journal, struct cut *cut)
 {
 	bool changed = false;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		for (struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		const struct journal_part *part = journal->streams[i].head;
+		for (unsigned j = 0; j < cut->taken[i]; j++, part = part->next)
 			if (part->tx_id && parts_inside(journal, cut, part->tx_id) < part->tx_parts) {
-				cut->end[i] = part;
+				cut->taken[i] = j;
 				changed = true;
 				break;
 			}
+	}
 	return changed;
 }
 
@@ -69,18 +69,19 @@ static void cut_make(const struct journal *journal, struct cut *cut)
 		;
 	cut->parts = 0;
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
-			cut->parts++;
+		cut->parts += cut->taken[i];
 }
 
 static bool needs_flush_before(const struct journal *journal, const struct cut *cut)
 {
 	if (sabotage(SABOTAGE_NO_GROUP_FLUSH))
 		return false;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		for (const struct journal_part *part = journal->streams[i].head; part != cut->end[i]; part = part->next)
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		const struct journal_part *part = journal->streams[i].head;
+		for (unsigned j = 0; j < cut->taken[i]; j++, part = part->next)
 			if (part->maps_data && part->arrival > journal->flushed_arrivals)
 				return true;
+	}
 	return false;
 }
 
@@ -95,7 +96,7 @@ static uint32_t group_fill(struct journal *journal, const struct cut *cut, uint6
 	uint64_t cost = 0;
 	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
 		struct log_stream *stream = &journal->streams[i];
-		while (stream->head != cut->end[i]) {
+		for (unsigned j = 0; j < cut->taken[i]; j++) {
 			struct journal_part *part = stream->head;
 			if (!(stream->head = part->next))
 				stream->tail = &stream->head;

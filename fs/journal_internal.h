@@ -94,7 +94,7 @@ struct log_stream {
 
 /* What the next group takes of each stream. */
 struct cut {
-	struct journal_part *end[REACTOR_COUNT_MAX]; /* per stream: first part that is not taken; NULL: all are */
+	unsigned taken[REACTOR_COUNT_MAX]; /* per stream: so many parts from its head; more may arrive behind them meanwhile */
 	unsigned parts;
 	uint32_t bytes;
 	bool multiple;                  /* has parts of transactions of several owners */
