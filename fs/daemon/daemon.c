@@ -405,11 +405,15 @@ static struct json_object *end_report(int status)
 	return report;
 }
 
-/* Which status of mount(8) a failed start is. */
+/* Which status of mount(8) a failed start is: the machine's fault, or that of what was to be mounted. */
 static int start_status(int err)
 {
-	return err == -EINVAL || err == -EUCLEAN || err == -EOPNOTSUPP || err == -EBUSY || err == -EROFS || err == -ENOENT ||
-		err == -EACCES || err == -EPERM || err == -EIO || err == -ENODEV ? MOUNT_EXIT_FAILED : MOUNT_EXIT_SYSTEM;
+	switch (err) {
+	case -ENOMEM: case -EAGAIN: case -EMFILE: case -ENFILE: case -EPIPE: case -ETIMEDOUT: case -EPROTO:
+		return MOUNT_EXIT_SYSTEM;
+	default:
+		return MOUNT_EXIT_FAILED;
+	}
 }
 
 int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void *arg, char *message,

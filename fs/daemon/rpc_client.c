@@ -76,7 +76,7 @@ static int read_line(int fd, char *text, size_t size, int timeout_ms)
 	}
 }
 
-static int send_request(int fd, const char *method, struct json_object *params)
+int rpc_send(int fd, const char *method, struct json_object *params)
 {
 	struct json_object *request = json_object_new_object();
 	const char *text;
@@ -117,19 +117,25 @@ static int parse_reply(const char *text, struct json_object **result, char *mess
 	return 0;
 }
 
-int rpc_call(int connection, const char *method, struct json_object *params, int timeout_ms,
-	struct json_object **result, char *message, size_t message_size)
+int rpc_receive(int connection, int timeout_ms, struct json_object **result, char *message, size_t message_size)
 {
 	char *text = malloc(RPC_REPLY_BYTES_MAX);
-	int err = text ? send_request(connection, method, params) : -ENOMEM;
+	int err = text ? read_line(connection, text, RPC_REPLY_BYTES_MAX, timeout_ms) : -ENOMEM;
 
 	message[0] = '\0';
-	if (!err)
-		err = read_line(connection, text, RPC_REPLY_BYTES_MAX, timeout_ms);
 	if (!err)
 		err = parse_reply(text, result, message, message_size);
 	free(text);
 	return err;
+}
+
+int rpc_call(int connection, const char *method, struct json_object *params, int timeout_ms,
+	struct json_object **result, char *message, size_t message_size)
+{
+	int err = rpc_send(connection, method, params);
+
+	message[0] = '\0';
+	return err ? err : rpc_receive(connection, timeout_ms, result, message, message_size);
 }
 
 int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct json_object **result, char *message,

@@ -15,6 +15,9 @@ enum { RPC_TIMEOUT_MS = 5000, RPC_REPLY_BYTES_MAX = 1 << 20 };
 
 /* A connection to the daemon @pid, or -errno (-ECONNREFUSED: dead; -ENOENT: no socket of the caller's). */
 int rpc_connect(pid_t pid) MUST_CHECK;
+/* The two halves of a call: a request may be sent long before its answer is wanted. */
+int rpc_send(int connection, const char *method, struct json_object *params) MUST_CHECK;
+int rpc_receive(int connection, int timeout_ms, struct json_object **result, char *message, size_t message_size) MUST_CHECK;
 /* Calls @method; @params may be NULL and is taken over. *result is the caller's (json_object_put). timeout_ms < 0: no
  * limit. -ETIMEDOUT, -EPIPE (daemon ended), -EPROTO, or -EREMOTEIO when the daemon answered with an error, which is
  * then in @message. */

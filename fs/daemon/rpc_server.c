@@ -371,8 +371,24 @@ void rpc_server_handle(struct rpc_server *server, const struct pollfd *fds, unsi
 		accept_client(server);
 }
 
+/* Reads what clients have sent already: somebody may have asked to wait just before the end. */
+static void drain(struct rpc_server *server)
+{
+	struct pollfd fds[RPC_POLL_FDS];
+
+	for (unsigned round = 0; round < RPC_CLIENTS_MAX * 4; round++) {
+		unsigned count = rpc_server_poll_fds(server, fds);
+
+		if (poll(fds, count, 0) <= 0)
+			return;
+		rpc_server_handle(server, fds, count);
+	}
+}
+
 void rpc_server_finish(struct rpc_server *server, struct json_object *result)
 {
+	if (server)
+		drain(server);
 	for (unsigned i = 0; server && i < RPC_CLIENTS_MAX; i++) {
 		struct client *client = &server->clients[i];
 		struct json_object *reply;

@@ -87,7 +87,7 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 	int err = -EPIPE, status;
 
 	if (connection >= 0)
-		err = rpc_call(connection, "wait", NULL, -1, &report, message, sizeof(message));
+		err = rpc_receive(connection, -1, &report, message, sizeof(message));
 	if (pidfd >= 0)
 		wait_for_exit(pidfd);
 	if (err) {
@@ -116,6 +116,11 @@ static int unmount_and_wait(const char *directory, const struct flags *flags)
 	if (pid) {
 		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 		connection = rpc_connect(pid);
+		/* Asked before the unmount: afterwards the daemon may be gone before it is asked. */
+		if (connection >= 0 && rpc_send(connection, "wait", NULL)) {
+			close(connection);
+			connection = -1;
+		}
 	}
 	err = unmount_at(directory, flags->how);
 	if (err)

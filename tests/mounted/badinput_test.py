@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 
-from lanefs_test import MIB, MOUNT, UMOUNT, Image, case, equal, main, need, note, run, sha256, wait_for, work_dir
+from lanefs_test import MIB, MOUNT, UMOUNT, Image, alive, case, equal, main, need, note, run, sha256, wait_for, work_dir
 
 USAGE, SYSTEM, FAILED = 1, 2, 32
 
@@ -43,7 +43,7 @@ def our_processes():
         if name.isdigit():
             try:
                 with open(f'/proc/{name}/comm') as file:
-                    if file.read().strip() in ('mount.lanefs', 'lanefs-helper'):
+                    if file.read().strip() in ('mount.lanefs', 'lanefs-helper') and alive(int(name)):
                         found.add(int(name))
             except OSError:
                 pass
@@ -74,7 +74,7 @@ def refused(command, status, *words, image=None, unchanged=True, prefix='mount.l
 
 
 def small(name, **keywords):
-    return Image(name, '64M', **keywords)
+    return Image(name, '128M', **keywords)
 
 
 @case('unknown, malformed and contradicting options')

@@ -17,13 +17,13 @@ import tempfile
 import time
 import traceback
 
-BUILD = os.path.abspath(os.environ.get('LANEFS_BUILD', 'build'))
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get('LANEFS_BUILD', f'{SOURCE}/build'))
 MKFS = f'{BUILD}/mkfs/mkfs.lanefs'
 FSCK = f'{BUILD}/mkfs/fsck.lanefs'
 MOUNT = f'{BUILD}/fs/daemon/mount.lanefs'
 UMOUNT = f'{BUILD}/fs/daemon/umount.lanefs'
 LANEFS = f'{BUILD}/control/lanefs'
-SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
 
 _cases = []
@@ -53,11 +53,37 @@ def note(text):
         print(f'# {line}', flush=True)
 
 
+def possible():
+    return os.geteuid() == 0 and os.path.exists('/dev/fuse')
+
+
+def explain(error):
+    """What a person wants to know of a failure: where in the test, and what the program said."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename.endswith('.py') and '/lib/python' not in frame.filename]
+    for frame in frames[1:]:
+        note(f'{os.path.basename(frame.filename)}:{frame.lineno}: {frame.line}')
+    note(f'{type(error).__name__}: {error}')
+    if isinstance(error, subprocess.CalledProcessError):
+        note(f'{error.stdout or ""}{error.stderr or ""}'[-3000:])
+    for image in _images:
+        if os.path.exists(image.log):
+            with open(image.log) as log:
+                tail = log.read()[image.log_shown:]
+            image.log_shown += len(tail)
+            if tail:
+                note(f'{image.log}: ...{tail[-2000:]}')
+
+
 def main():
     """Runs the cases, or skips them all, and exits."""
-    if os.geteuid() != 0 or not os.path.exists('/dev/fuse'):
+    if not possible():
         print('1..0 # SKIP needs root and /dev/fuse')
         sys.exit(0)
+    for program in (MKFS, FSCK, MOUNT, UMOUNT, LANEFS):
+        if not os.access(program, os.X_OK):
+            print(f'Bail out! no {program}: build first, or set LANEFS_BUILD')
+            sys.exit(1)
     wanted = sys.argv[1:]
     cases = [(name, function) for name, function in _cases if not wanted or any(word in name for word in wanted)]
     print(f'1..{len(cases)}', flush=True)
@@ -72,9 +98,7 @@ def main():
         except Exception as error:  # whatever it is, the other cases still run
             failed += 1
             print(f'not ok {number} - {name}', flush=True)
-            note(traceback.format_exc())
-            if isinstance(error, subprocess.CalledProcessError):
-                note(f'{error.stdout or ""}{error.stderr or ""}'[-3000:])
+            explain(error)
         took = time.monotonic() - begin
         if took > 5:
             note(f'{name}: {took:.1f} s')
@@ -129,6 +153,7 @@ def work_dir():
     global _work
     if _work is None:
         _work = tempfile.mkdtemp(prefix='lanefs-test-', dir=os.environ.get('LANEFS_TEST_DIR', '/var/tmp'))
+        os.chmod(_work, 0o755)  # some cases look at it as another user
     return _work
 
 
@@ -149,6 +174,7 @@ class Image:
         self.path = f'{work_dir()}/{name}.img'
         self.directory = f'{work_dir()}/{name}'
         self.log = f'{work_dir()}/{name}.log'
+        self.log_shown = 0
         self.pid = 0
         self.process = None
         os.makedirs(self.directory, exist_ok=True)
@@ -161,10 +187,12 @@ class Image:
         with open('/proc/self/mountinfo') as file:
             return any(line.split()[4] == self.directory for line in file)
 
-    def mount(self, options='', foreground=False):
+    def mount(self, options='', foreground=True):
+        """In the foreground the daemon's log is kept, and shown when a case fails."""
         command = [MOUNT, self.path, self.directory] + (['-o', options] if options else [])
         if foreground:
-            with open(self.log, 'a') as log:
+            with open(self.log, 'w') as log:
+                self.log_shown = 0
                 self.process = subprocess.Popen(command + ['-f'], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.pid = self.process.pid
             wait_for(lambda: self.process.poll() is not None or 'mounted at' in open(self.log).read(), 'mounted')

@@ -63,7 +63,7 @@ def fstab():
 
 @case('mount -f only pretends; a failed mount gives its status through mount(8)')
 def fake():
-    image = Image('fake', '64M')
+    image = Image('fake', '128M')
     in_namespace('mount -f -t lanefs "$1" "$2"; ! findmnt "$2"; status=0; '
                  'mount -t lanefs "$1" "$2" -o nonsense || status=$?; test $status = 1; status=0; '
                  'mount -t lanefs "$1"x "$2" || status=$?; test $status = 32', image.path, image.directory)
@@ -81,7 +81,7 @@ def again():
         run('umount', '-i', image.directory) if i % 2 else run(UMOUNT, image.directory)
     wait_for(lambda: not alive(image.pid), 'ended')
     image.fsck()
-    image.mount()
+    image.mount(foreground=False)
     equal(len(os.listdir(image.directory)), 20)
     image.umount()
 
@@ -89,7 +89,7 @@ def again():
 # ---- signals ---------------------------------------------------------------------------------------------------------
 def signalled(number):
     image = Image(f'signal{number}', '256M')
-    image.mount(foreground=True)
+    image.mount()
     with open(f'{image.directory}/f', 'w') as file:
         file.write('written')
     os.kill(image.pid, number)
@@ -97,7 +97,7 @@ def signalled(number):
     image.process, image.pid = None, 0
     equal(image.mounted(), False, 'mounted')
     image.fsck()
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f') as file:
         equal(file.read(), 'written')
     image.umount()
@@ -116,7 +116,7 @@ def sigint():
 @case('SIGTERM while files are open: detached, ends when they are closed')
 def sigterm_busy():
     image = Image('busy', '256M')
-    image.mount(foreground=True)
+    image.mount()
     file = open(f'{image.directory}/f', 'w+')
     file.write('before')
     file.flush()
@@ -132,7 +132,7 @@ def sigterm_busy():
     equal(image.process.wait(20), 0, 'exit status')
     image.process, image.pid = None, 0
     image.fsck()
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f') as file:
         equal(file.read(), 'before after')
     image.umount()
@@ -141,7 +141,7 @@ def sigterm_busy():
 @case('a second SIGTERM ends at once; the image is consistent')
 def sigterm_twice():
     image = Image('twice', '256M')
-    image.mount(foreground=True)
+    image.mount()
     file = open(f'{image.directory}/f', 'w+')
     file.write('synced')
     file.flush()
@@ -158,7 +158,7 @@ def sigterm_twice():
     except OSError as error:
         note(f'the open file says {error.strerror}')
     image.fsck()
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f') as again_file:
         equal(again_file.read(), 'synced')
     image.umount()
@@ -167,7 +167,7 @@ def sigterm_twice():
 @case('umount -l and umount -f by root')
 def umount_flags():
     image = Image('flags', '256M')
-    image.mount()
+    image.mount(foreground=False)
     file = open(f'{image.directory}/f', 'w')
     run(UMOUNT, '-l', image.directory)
     equal(image.mounted(), False)
@@ -176,7 +176,7 @@ def umount_flags():
     file.close()
     wait_for(lambda: not alive(image.pid), 'ended')
     image.fsck()
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f') as again_file:
         equal(again_file.read(), 'late')
     run(UMOUNT, '-f', image.directory)
@@ -187,7 +187,7 @@ def umount_flags():
 @case('a dead mount makes room for a new one')
 def dead_mount():
     image = Image('dead', '256M')
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f', 'w') as file:
         file.write('content')
         file.flush()
@@ -201,7 +201,7 @@ def dead_mount():
         equal(error.errno, 107, 'ENOTCONN: nobody writes under the mount point by mistake')
     result = run(LANEFS, 'status', image.directory, check=False)
     equal(result.returncode, 3, 'exit status of lanefs status')
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f') as file:
         equal(file.read(), 'content')
     with open('/proc/self/mountinfo') as file:
@@ -213,7 +213,7 @@ def dead_mount():
 @case('an aborted connection ends the daemon, the image clean')
 def abort():
     image = Image('abort', '256M')
-    image.mount()
+    image.mount(foreground=False)
     with open(f'{image.directory}/f', 'w') as file:
         file.write('x')
     folder = '/sys/fs/fuse/connections'
@@ -235,7 +235,7 @@ def abort():
 @case('unmounting while programs work')
 def unmount_under_load():
     image = Image('load', '512M')
-    image.mount('reactors=2')
+    image.mount('reactors=2', foreground=False)
     stop = threading.Event()
 
     def work(number):
@@ -285,7 +285,7 @@ def ask(connection, request):
 @case('control socket: methods, errors, permissions')
 def control():
     image = Image('control', '256M')
-    image.mount()
+    image.mount(foreground=False)
     path = f'/run/lanefs/{image.pid}.sock'
     equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, 'mode of the socket')
     equal(stat.S_IMODE(os.stat('/run/lanefs').st_mode), 0o700, 'mode of the folder')
@@ -319,7 +319,7 @@ def control():
 @case('control socket: floods, endless lines and slow clients do no harm')
 def control_abuse():
     image = Image('abuse', '256M')
-    image.mount()
+    image.mount(foreground=False)
     memory = run('grep', 'VmRSS', f'/proc/{image.pid}/status').stdout
     endless = connect(image.pid)
     try:
@@ -355,7 +355,7 @@ def control_abuse():
 @case('lanefs: status, stats, log-level, version, help, unknown commands')
 def command():
     image = Image('command', '256M', mkfs=('-L', 'mylabel'))
-    image.mount('reactors=2')
+    image.mount('reactors=2', foreground=False)
     text = run(LANEFS, 'status', image.directory).stdout
     note(text)
     for word in (image.path, image.directory, 'mylabel', 'journal', 'cache', 'reactor 1', 'features', 'errors', 'none'):
