@@ -2,9 +2,9 @@
 /*
  * The metadata cache of one owner. See cache.h for what a block's life looks like.
  *
- * Lists: a clean block that nobody pins stands on the LRU and may be evicted; a block with records that are not home stands
- * on the dirty list, in order of its first such record, so the head tells how far the journal's tail may go. A home write
- * sends a copy; taking the copy (not completing the write) makes the next change log a full image again.
+ * Lists: a clean block that nobody pins stands on the LRU and may be evicted; a block with records of this epoch stands on the
+ * dirty list; when the checkpoint draws its line the dirty list becomes the homing list. A home write sends a copy. The copy
+ * may contain changes of the new epoch: it is sent once they are durable, and the block stays dirty for the next line.
  *
  * Memory: `limit` blocks, and as many again for peaks: pins are admitted by cache_reserve up to half the limit, so a block
  * that waits for room always gets it once the checkpoint has cleaned others.
@@ -21,12 +21,11 @@ enum { CACHE_BLOCKS_MIN = 128, HOME_BATCH = 32 };
 struct cache {
 	struct cds_hlist_head *hash;
 	unsigned hash_mask;
-	struct cds_list_head lru, dirty;
+	struct cds_list_head lru, dirty, to_home;
 	struct cds_hlist_head free_bufs;
 	struct dma_pool *blocks, *snapshots;
 	struct fiber_cond room;         /* blocks became evictable, or pins came back */
 	unsigned count, limit, dirty_count, reserved;
-	bool homing;
 	uint64_t hits, misses;
 };
 
@@ -48,6 +47,7 @@ int cache_create(struct owner *owner, uint64_t bytes)
 	cache->hash = calloc(buckets, sizeof(*cache->hash));
 	CDS_INIT_LIST_HEAD(&cache->lru);
 	CDS_INIT_LIST_HEAD(&cache->dirty);
+	CDS_INIT_LIST_HEAD(&cache->to_home);
 	CDS_INIT_HLIST_HEAD(&cache->free_bufs);
 	fiber_cond_init(&cache->room);
 	owner->cache = cache;
@@ -157,7 +157,7 @@ void buf_pin(struct buf *buf)
 static void settle(struct owner *owner, struct buf *buf)
 {
 	struct cache *cache = owner->cache;
-	if (buf->pins || buf->homing)
+	if (buf->pins || buf->homing || buf->to_home)
 		return;
 	if (buf->dead) {
 		buf_free(cache, buf);
@@ -288,11 +288,14 @@ int buf_new(struct owner *owner, uint64_t block, enum block_type type, uint64_t 
 
 void buf_kill(struct owner *owner, struct buf *buf)
 {
+	struct cache *cache = owner->cache;
 	if (buf->logged) {
 		cds_list_del(&buf->dirty);
-		owner->cache->dirty_count--;
-		buf->logged = false;
+		cache->dirty_count--;
 	}
+	if (buf->to_home)
+		cds_list_del(&buf->home);
+	buf->logged = buf->to_home = false;
 	unhash(buf);
 	buf->dead = true;
 }
@@ -305,7 +308,6 @@ void buf_logged(struct owner *owner, struct buf *buf, uint64_t part)
 	if (!buf->logged) {
 		buf->logged = true;
 		buf->fresh = false;
-		buf->first_part = part;
 		cds_list_add_tail(&buf->dirty, &cache->dirty);
 		cache->dirty_count++;
 	}
@@ -346,18 +348,29 @@ struct home_write {
 	uint8_t *copy;
 };
 
-static int home_snapshot(struct owner *owner, struct buf *buf, struct home_write *write)
+void cache_begin_epoch(struct owner *owner)
 {
 	struct cache *cache = owner->cache;
+	assert(cds_list_empty(&cache->to_home));
+	struct buf *buf, *next;
+	cds_list_for_each_entry_safe(buf, next, &cache->dirty, dirty) {
+		cds_list_del(&buf->dirty);
+		buf->logged = false;
+		buf->to_home = true;
+		cds_list_add_tail(&buf->home, &cache->to_home);
+	}
+	cache->dirty_count = 0;
+}
+
+static int home_snapshot(struct owner *owner, struct buf *buf, struct home_write *write)
+{
 	write->buf = buf;
-	write->copy = dma_pool_get(cache->snapshots);
+	write->copy = dma_pool_get(owner->cache->snapshots);
 	assert(write->copy && !buf->homing);
 	memcpy(write->copy, buf->data, FS_BLOCK_SIZE);
-	cds_list_del(&buf->dirty);
-	cache->dirty_count--;
-	buf->logged = false;
+	cds_list_del(&buf->home);
+	buf->to_home = false;
 	buf->homing = true;
-	buf->homing_first_part = buf->first_part;
 	const char *field = block_verify(&owner->fs->super, write->copy, buf->block, buf->type, buf->owner_id, false);
 	return field ? fs_stop(owner->fs, fs_corrupt(owner->fs, buf->block, field), buf->block, "a block to be written is bad") : 0;
 }
@@ -385,31 +398,24 @@ static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, u
 	return error;
 }
 
-int cache_home(struct owner *owner, uint64_t through)
+int cache_home(struct owner *owner)
 {
 	struct cache *cache = owner->cache;
 	struct home_write *writes = calloc(HOME_BATCH, sizeof(*writes));
 	if (!writes)
 		return fs_stop(owner->fs, -ENOMEM, 0, "no memory for a checkpoint");
-	assert(!cache->homing);
-	cache->homing = true;
 	int error = 0;
-	while (!error && !cds_list_empty(&cache->dirty)) {
+	while (!error && !cds_list_empty(&cache->to_home)) {
 		unsigned count = 0;
 		uint64_t last_part = 0;
-		while (count < HOME_BATCH && !cds_list_empty(&cache->dirty) && !error) {
-			struct buf *buf = cds_list_first_entry(&cache->dirty, struct buf, dirty);
-			if (buf->first_part > through)
-				break;
+		while (count < HOME_BATCH && !cds_list_empty(&cache->to_home) && !error) {
+			struct buf *buf = cds_list_first_entry(&cache->to_home, struct buf, home);
 			last_part = MAX(last_part, buf->last_part);
 			error = home_snapshot(owner, buf, &writes[count++]);
 		}
-		if (!count)
-			break;
 		const int written = home_batch(owner, writes, count, last_part);
 		error = error ? error : written;
 	}
-	cache->homing = false;
 	free(writes);
 	return error;
 }

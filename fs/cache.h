@@ -3,6 +3,11 @@
  * The metadata cache of one owner: 4 KiB blocks by number, verified when read, pinned while used, dirty from the first
  * change until a snapshot of them is home.
  *
+ * Epochs: the checkpoint draws a line through all owners' streams (cache_begin_epoch, on all owners with no transaction in
+ * its apply step). The first change of a block behind the line logs its full image again, and everything that is dirty in
+ * front of it goes home; then the journal's tail moves to the line. So the replayed range never has a byte range of a block
+ * without an earlier full image.
+ *
  * A block is in the cache of the owner whose structure it belongs to (maps, AG headers, inode and orphan blocks: owner of
  * the AG; tree and xattr blocks: owner of the inode). Only tx_dirty changes contents.
  */
@@ -14,18 +19,19 @@
 struct buf {
 	struct cds_hlist_node hash;
 	struct cds_list_head lru;       /* clean and unpinned */
-	struct cds_list_head dirty;     /* dirty list, in order of first_part */
+	struct cds_list_head dirty;     /* dirty list, while logged */
+	struct cds_list_head home;      /* homing list, while to_home */
 	uint64_t block;
 	uint64_t owner_id;              /* block_header.owner */
 	uint8_t *data;                  /* FS_BLOCK_SIZE bytes, DMA memory */
 	struct fiber_cond wait;         /* for reading to end */
-	uint64_t first_part, last_part; /* stream numbers of the first and last record since the last snapshot; valid while logged */
-	uint64_t homing_first_part;     /* first_part of the snapshot in flight; valid while homing */
+	uint64_t last_part;             /* stream number of the last record */
 	unsigned pins;
 	uint16_t type;                  /* enum block_type */
 	bool reading, valid;
 	bool fresh;                     /* made by buf_new, nothing logged yet: dropped when unpinned */
-	bool logged;                    /* full image logged since the last snapshot (so: dirty) */
+	bool logged;                    /* full image logged in this epoch: on the dirty list */
+	bool to_home;                   /* has records of the last epoch: on the homing list */
 	bool homing;                    /* a snapshot is on its way home */
 	bool dead;                      /* freed: out of the hash, memory goes when unpinned and not homing */
 };
@@ -50,9 +56,12 @@ void buf_logged(struct owner *owner, struct buf *buf, uint64_t part);
 /* Room for @count pinned blocks of one operation; waits, with no lock held. */
 MAY_WAIT void cache_reserve(struct owner *owner, unsigned count);
 void cache_unreserve(struct owner *owner, unsigned count);
-/* Sends home every block whose oldest record not yet home is in part @through or before; waits for its own writes, not for
- * a FLUSH. One caller at a time. 0, or the error that stopped the filesystem. */
-MAY_WAIT int cache_home(struct owner *owner, uint64_t through) MUST_CHECK;
+/* Draws the line: what is dirty now is to go home, the next change of any block logs a full image. No wait. The last line's
+ * blocks must be home. */
+void cache_begin_epoch(struct owner *owner);
+/* Sends home what the last line left to do; waits for its own writes, not for a FLUSH. 0, or the error that stopped the
+ * filesystem. */
+MAY_WAIT int cache_home(struct owner *owner) MUST_CHECK;
 /* Share of the cache that is dirty is at half or more. */
 bool cache_dirty_high(const struct owner *owner);
 

@@ -41,6 +41,9 @@ struct owner {
 	struct stream *stream;
 	struct tx_pool *txs;
 	unsigned operations;         /* running */
+	unsigned applying;           /* transactions of this owner in their apply step */
+	bool gate_closed;            /* none begins one now */
+	struct fiber_cond gate;
 	struct {
 		uint64_t transactions, multi_owner, loans;
 		atomic_llong free_blocks_delta, used_inodes_delta; /* since mount; summed by statfs */

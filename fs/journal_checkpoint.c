@@ -31,15 +31,47 @@ int state_write(struct journal *journal)
 	return state_write_tail(journal, tail);
 }
 
-struct home {
-	struct owner *owner;
-	uint64_t through;
-};
+static MAY_WAIT int home_run(void *arg) { return cache_home(arg); }
 
-static MAY_WAIT int home_run(void *arg)
+static MAY_WAIT int gate_close_run(void *arg)
 {
-	const struct home *home = arg;
-	return cache_home(home->owner, home->through);
+	tx_gate_close(arg);
+	return 0;
+}
+
+static int gate_open_run(void *arg)
+{
+	tx_gate_open(arg);
+	return 0;
+}
+
+/* On an owner: the line goes behind what it has sent. */
+static int line_run(void *arg)
+{
+	struct owner *owner = arg;
+	cache_begin_epoch(owner);
+	owner->fs->journal->target_memory.through[owner->index] = stream_next_number(owner) - 1;
+	return 0;
+}
+
+/* Draws the line through all streams at one moment: no transaction has parts on both sides, since none is in its apply step.
+ * Returns when everything in front of it is durable, with target_memory filled in. */
+static MAY_WAIT int draw_line(struct journal *journal)
+{
+	struct fs *fs = journal->fs;
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		reactor_call(fs->owners[i]->reactor, gate_close_run, fs->owners[i]);
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		reactor_call_nowait(fs->owners[i]->reactor, line_run, fs->owners[i]);
+	journal->line_drawn = true;
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		reactor_call_nowait(fs->owners[i]->reactor, gate_open_run, fs->owners[i]);
+	journal_line_reached(journal);
+	while (journal->line_drawn && !fs_stopped(fs)) {
+		fiber_cond_signal(&journal->commit_work);
+		fiber_cond_wait(&journal->idle, "groups up to the line");
+	}
+	return fs_stopped(fs) ? -EIO : 0;
 }
 
 static void tail_move(struct journal *journal, const struct target *target)
@@ -53,22 +85,16 @@ static void tail_move(struct journal *journal, const struct target *target)
 		journal->streams[i].home_number = target->through[i];
 }
 
-/* One round, to what is durable now. */
+/* One round: to a line drawn now. */
 static MAY_WAIT int checkpoint(struct journal *journal)
 {
 	struct fs *fs = journal->fs;
 	struct target *target = &journal->target_memory;
-	*target = (struct target){.head_block = journal->durable_head_block, .sequence = journal->durable_sequence,
-		.crc = journal->durable_crc};
-	for (unsigned i = 0; i < fs->owner_count; i++)
-		target->through[i] = journal->streams[i].durable_number;
-	if (target->sequence + 1 == journal->tail_sequence)
+	int error = draw_line(journal);
+	for (unsigned i = 0; i < fs->owner_count && !error; i++)
+		error = reactor_call(fs->owners[i]->reactor, home_run, fs->owners[i]);
+	if (!error && target->sequence + 1 == journal->tail_sequence)
 		return 0;
-	int error = 0;
-	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
-		struct home home = {.owner = fs->owners[i], .through = target->through[i]};
-		error = reactor_call(fs->owners[i]->reactor, home_run, &home);
-	}
 	if (!error)
 		error = journal_flush(journal);
 	if (error)
@@ -110,13 +136,6 @@ void journal_checkpoint_main(void *arg)
 		}
 		journal->want_checkpoint = false;
 		const uint64_t asked = journal->checkpoints_asked;
-		if (journal->pending) { /* what has arrived gets into a group first: whoever waits for space waits for it too */
-			journal->want_commit = true;
-			fiber_cond_signal(&journal->commit_work);
-			const uint64_t sequence = journal->durable_sequence;
-			while (journal->pending && journal->durable_sequence == sequence && !fs_stopped(journal->fs))
-				fiber_cond_wait_for(&journal->idle, NS_PER_MS, "a group before the checkpoint");
-		}
 		if (fs_stopped(journal->fs) || checkpoint(journal))
 			break;
 		journal->checkpoints_done = asked;

@@ -12,12 +12,18 @@
  */
 #include "fs/journal_internal.h"
 
+/* While a checkpoint's line is drawn, no group reaches over it: the part, or NULL. */
+static const struct journal_part *in_front_of_line(const struct journal *journal, const struct journal_part *part)
+{
+	return part && journal->line_drawn && part->number > journal->target_memory.through[part->owner->index] ? NULL : part;
+}
+
 static void cut_begin(const struct journal *journal, struct cut *cut)
 {
 	*cut = (struct cut){.bytes = sizeof(struct journal_group)};
 	const struct journal_part *next[REACTOR_COUNT_MAX];
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
-		next[i] = journal->streams[i].head;
+		next[i] = in_front_of_line(journal, journal->streams[i].head);
 	while (cut->parts < JOURNAL_GROUP_PARTS_MAX) {
 		const struct journal_part *part = NULL;
 		for (unsigned i = 0; i < journal->fs->owner_count; i++)
@@ -29,7 +35,7 @@ static void cut_begin(const struct journal *journal, struct cut *cut)
 		cut->parts++;
 		cut->multiple |= part->tx_id != 0;
 		cut->taken[part->owner->index]++;
-		next[part->owner->index] = part->next;
+		next[part->owner->index] = in_front_of_line(journal, part->next);
 	}
 }
 
@@ -158,6 +164,22 @@ static MAY_WAIT int commit_cut(struct journal *journal, const struct cut *cut)
 	return 0;
 }
 
+void journal_line_reached(struct journal *journal)
+{
+	if (!journal->line_drawn)
+		return;
+	struct target *target = &journal->target_memory;
+	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+		if (journal->streams[i].durable_number < target->through[i])
+			return;
+	target->head_block = journal->durable_head_block;
+	target->sequence = journal->durable_sequence;
+	target->crc = journal->durable_crc;
+	journal->line_drawn = false;
+	fiber_cond_broadcast(&journal->idle);
+	fiber_cond_signal(&journal->commit_work); /* what waited behind the line can go */
+}
+
 static void durable(struct journal *journal)
 {
 	journal->durable_sequence = journal->next_sequence - 1;
@@ -165,6 +187,7 @@ static void durable(struct journal *journal)
 	journal->durable_crc = journal->previous_crc;
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
 		journal->streams[i].durable_number = journal->streams[i].closed_number;
+	journal_line_reached(journal);
 	journal_notify(journal);
 	journal_answer_syncs(journal);
 	journal_grant(journal);
@@ -180,7 +203,7 @@ static bool commit_due(const struct journal *journal, uint64_t *wait_ns)
 		return true;
 	if (!journal->pending)
 		return false;
-	if (journal->want_commit || journal->pending >= journal->group_bytes_max / 2)
+	if (journal->line_drawn || journal->want_commit || journal->pending >= journal->group_bytes_max / 2)
 		return true;
 	const uint64_t due = journal->oldest_pending_ns + journal->fs->options.commit_ms * NS_PER_MS;
 	const uint64_t now = reactor_now_ns();
@@ -211,6 +234,7 @@ void journal_commit_main(void *arg)
 			break;
 		journal->want_commit = false;
 		const uint64_t arrivals = journal->arrivals;
+		const bool line_drawn = journal->line_drawn;
 		cut_make(journal, cut);
 		const bool syncs = !cds_list_empty(&journal->syncs);
 		if (!cut->parts && !syncs) {
@@ -227,7 +251,8 @@ void journal_commit_main(void *arg)
 		if (error)
 			break;
 		durable(journal);
-		if (!cut->parts && !cds_list_empty(&journal->syncs) && journal->pending && arrivals == journal->arrivals)
+		if (!cut->parts && !cds_list_empty(&journal->syncs) && journal->pending && arrivals == journal->arrivals &&
+			line_drawn == journal->line_drawn)
 			fiber_cond_wait(&journal->commit_work, "the other parts of a transaction");
 	}
 	journal_answer_syncs(journal);

@@ -132,6 +132,7 @@ struct journal {
 	struct fiber_start commit_start, checkpoint_start;
 	uint64_t checkpoints_done, checkpoints_asked;
 	struct target target_memory;    /* the checkpoint fiber's */
+	bool line_drawn;                /* no group may contain parts from both sides of target_memory.through */
 	struct cut cut_memory;          /* the commit fiber's */
 	struct fs_state state;          /* last written */
 	uint8_t *state_buffer;
@@ -153,6 +154,8 @@ void journal_grant(struct journal *journal);
 void journal_notify(struct journal *journal);
 void journal_commit_main(void *arg);
 void journal_checkpoint_main(void *arg);
+/* Everything in front of the line is durable: the tail may go there once it is home. */
+void journal_line_reached(struct journal *journal);
 void journal_answer_syncs(struct journal *journal);
 /* FLUSH on the log's channel, unless the device has no volatile cache; notes which events it covers. */
 MAY_WAIT int journal_flush(struct journal *journal) MUST_CHECK;

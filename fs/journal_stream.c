@@ -268,6 +268,7 @@ void stream_stop(struct message *message)
 		struct journal *journal = stream->owner->fs->journal;
 		fiber_cond_broadcast(&journal->commit_work);
 		fiber_cond_broadcast(&journal->checkpoint_work);
+		fiber_cond_broadcast(&journal->idle);
 		journal_answer_syncs(journal);
 	}
 }

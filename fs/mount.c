@@ -251,6 +251,7 @@ static struct fs *fs_new(struct bdev_registry *registry, const char *bdev_name, 
 			owner->fs = fs;
 			owner->index = i;
 			owner->reactor = reactor_group_get(fs->group, i);
+			fiber_cond_init(&owner->gate);
 		}
 		if (!owner || stream_create(owner)) {
 			for (unsigned j = 0; j <= i && fs->owners[j]; j++)

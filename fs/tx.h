@@ -123,7 +123,11 @@ void tx_dirty(struct tx_part *part, struct buf *buf, unsigned offset, unsigned l
 /* The block was freed by this transaction: no home write any more. */
 void tx_kill(struct tx_part *part, struct buf *buf);
 
-/* Cannot fail. */
+/* Cannot fail. Waits for other owners' parts, and at a closed gate before it begins. */
 MAY_WAIT void tx_apply(struct tx *tx);
+
+/* The checkpoint's line: closing waits for the apply steps that this owner initiated; none begins until the gate opens. */
+MAY_WAIT void tx_gate_close(struct owner *owner);
+void tx_gate_open(struct owner *owner);
 
 #endif
