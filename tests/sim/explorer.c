@@ -193,6 +193,25 @@ static void violated(struct state *state, const char *what)
 		state->number);
 }
 
+/* For a person who repeats one state: what was found, and what the client had done around the cut. */
+static void explain(const struct explorer *explorer, const struct client *client, uint64_t at)
+{
+	const struct model_found *found = explorer->found;
+	for (unsigned i = 0; i < MODEL_DIRS; i++)
+		for (unsigned j = 0; j < MODEL_NAMES; j++)
+			if (found->names.object[i][j])
+				fprintf(stderr, "  client %u found %u/%u: object %u type %o mode %o nlink %u xattr %u size %" PRIu64 "\n",
+					client->number, i, j, found->names.object[i][j], found->attr[i][j].type, found->attr[i][j].mode,
+					found->attr[i][j].nlink, found->attr[i][j].xattr, found->attr[i][j].size);
+	for (unsigned i = 0; i < client->model.op_count && client->model.ops[i].begun <= at; i++) {
+		const struct model_op *op = &client->model.ops[i];
+		if (!op->failed)
+			fprintf(stderr, "  client %u op %u: kind %d %u/%u -> %u/%u object %u value %u sectors %u+%u owners %" PRIx64
+				" done %" PRIu64 "\n", client->number, i, op->kind, op->dir, op->name, op->dir2, op->name2, op->object,
+				op->value, op->first_sector, op->sectors, op->owners, op->acknowledged);
+	}
+}
+
 static MAY_WAIT int look(void *arg)
 {
 	struct state *state = arg;
@@ -204,6 +223,8 @@ static MAY_WAIT int look(void *arg)
 			state->broken = "the client's files cannot be read";
 		else
 			state->broken = model_judge(&client->model, explorer->found, state->at);
+		if (state->broken && explorer->only_state != UINT64_MAX)
+			explain(explorer, client, state->at);
 	}
 	return 0;
 }

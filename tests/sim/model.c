@@ -90,23 +90,39 @@ struct judge {
 	const struct model_found *found;
 	uint64_t at;
 	unsigned begun;                 /* operations that had begun */
-	unsigned least[OWNERS_JUDGED];  /* per owner: operations below this index are durable */
+	unsigned least[OWNERS_JUDGED];  /* per owner: operations of it below this index are durable */
 	struct world base, trial;
 	unsigned base_count;
 };
 
-/* What syncs acknowledged at this place promise. */
+/* A sync covers everything before it. An fsync covers what was done to its object, and so all that the same streams hold
+ * before that. */
+static void promise(struct judge *judge, unsigned index)
+{
+	const struct model_op *sync = &judge->model->ops[index];
+	if (sync->kind == MODEL_SYNC) {
+		for (unsigned owner = 0; owner < OWNERS_JUDGED; owner++)
+			judge->least[owner] = index;
+		return;
+	}
+	for (unsigned i = 0; i < index; i++) {
+		const struct model_op *op = &judge->model->ops[i];
+		if (op->failed || op->object != sync->object)
+			continue;
+		for (unsigned owner = 0; owner < OWNERS_JUDGED; owner++)
+			if (op->owners >> owner & 1)
+				judge->least[owner] = MAX(judge->least[owner], i + 1);
+	}
+}
+
 static void promises(struct judge *judge)
 {
 	const struct model *model = judge->model;
 	for (unsigned i = 0; i < model->op_count && model->ops[i].begun <= judge->at; i++) {
 		judge->begun = i + 1;
 		const struct model_op *op = &model->ops[i];
-		if ((op->kind != MODEL_FSYNC && op->kind != MODEL_SYNC) || op->failed || op->acknowledged > judge->at)
-			continue;
-		for (unsigned owner = 0; owner < OWNERS_JUDGED; owner++)
-			if (op->kind == MODEL_SYNC || op->owners >> owner & 1)
-				judge->least[owner] = i;
+		if ((op->kind == MODEL_FSYNC || op->kind == MODEL_SYNC) && !op->failed && op->acknowledged <= judge->at)
+			promise(judge, i);
 	}
 }
 
