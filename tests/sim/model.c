@@ -107,7 +107,7 @@ static void promise(struct judge *judge, unsigned index)
 	}
 	for (unsigned i = 0; i < index; i++) {
 		const struct model_op *op = &judge->model->ops[i];
-		if (op->failed || op->object != sync->object)
+		if (op->failed || op->object != sync->object || op->kind >= MODEL_FSYNC)
 			continue;
 		for (unsigned owner = 0; owner < OWNERS_JUDGED; owner++)
 			if (op->owners >> owner & 1)
