@@ -2,6 +2,7 @@
 /* See fake_tx.h: blocks, pins, dirty ranges, and inodes. */
 #include "tests/unit/fake_internal.h"
 
+#include "fs/op.h"
 #include "fs/tree.h"
 
 /* ---- blocks ---- */
@@ -252,8 +253,48 @@ MAY_WAIT void inode_unlock_many(struct fs *fs, struct inode_lock *locks, unsigne
 	inode_put(locks[0].inode);
 }
 
-void fiber_rwlock_read(struct fiber_rwlock *lock) { lock->readers++; }
-void fiber_rwlock_unread(struct fiber_rwlock *lock) { lock->readers--; }
+void fiber_rwlock_write(struct fiber_rwlock *lock)
+{
+	CHECK(!lock->writer);
+	lock->writer = true;
+}
+
+void fiber_rwlock_unwrite(struct fiber_rwlock *lock)
+{
+	CHECK(lock->writer);
+	lock->writer = false;
+}
+
+/* ---- operations ---- */
+
+MAY_WAIT struct op *op_begin(struct owner *owner)
+{
+	struct op *op = calloc(1, sizeof(*op));
+
+	op->owner = owner;
+	return op;
+}
+
+void op_end(struct op *op)
+{
+	free(op);
+}
+
+void *op_memory(struct op *op, size_t bytes)
+{
+	CHECK(bytes <= OP_BYTES);
+	return memset(op->memory, 0, bytes);
+}
+
+MAY_WAIT bool op_retry_enospc(struct op *op)
+{
+	return false;
+}
+
+MAY_WAIT int op_finish(struct owner *owner, uint32_t inode_flags)
+{
+	return 0;
+}
 
 /* ---- the rest of the house ---- */
 

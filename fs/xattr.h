@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Extended attributes: records at the end of the inode's fork while there is room, then in a chain of xattr blocks; a record
+ * stands whole in the fork or in one block. Values over FS_XATTR_INTERNAL_MAX stand in blocks of their own that the record
+ * names. The operations on them are in fs.h.
+ *
+ * | xattr.c         names, searching, get and list   | xattr_drop.c  an inode that goes loses them all      |
+ * | xattr_change.c  set and remove as a change       | xattr_acl.c   what an access ACL says of the mode    |
+ * | xattr_op.c      set and remove of fs.h           |                                                      |
+ *
+ * Call under inode->lock, on the owner; changes under the exclusive one.
+ */
+#ifndef LANEFS_FS_XATTR_H
+#define LANEFS_FS_XATTR_H
+
+#include "fs/inode.h"
+
+enum {
+	/* A fork that becomes a tree needs room for its root. */
+	XATTR_FORK_BYTES_MAX = FS_FORK_BYTES - sizeof(struct fork_tree),
+	XATTR_CHAIN_MAX = 64,           /* blocks; more is damage, and -ENOSPC to one who would add a block */
+	XATTR_VALUE_BLOCKS_MAX = (FS_XATTR_VALUE_MAX + FS_XATTR_VALUE_BLOCK_BYTES - 1) / FS_XATTR_VALUE_BLOCK_BYTES,
+};
+
+struct xattr_name {
+	enum xattr_namespace namespace;
+	const char *bytes;              /* behind the prefix */
+	unsigned length;                /* 1..255 */
+};
+#define XATTR_CAPABILITY ((struct xattr_name){.namespace = XATTR_SECURITY, .bytes = "capability", .length = 10})
+#define XATTR_ACL_ACCESS "posix_acl_access"
+#define XATTR_ACL_DEFAULT "posix_acl_default"
+/* From a name with prefix. -EOPNOTSUPP: another prefix, or a system. name that is no ACL; -EINVAL: nothing behind it; -ERANGE. */
+int xattr_name_parse(struct fs_name name, struct xattr_name *out) MUST_CHECK;
+
+/* False: the inode has none at all, known without a wait. */
+static inline bool xattr_any(const struct inode *inode)
+{
+	return inode->disk.xattr_bytes || le64_get(inode->disk.xattr_block);
+}
+/* *out_length: bytes of the value. size 0 asks for it. -ENODATA, -ERANGE (size too small). */
+MAY_WAIT int xattr_get(struct inode *inode, struct xattr_name name, void *value, uint32_t size, uint32_t *out_length) MUST_CHECK;
+
+/* Sets or removes one attribute, as a change of the part of the inode's owner: pins and logs the inode, ctime is @now. One per
+ * inode and transaction; together with another change of the fork only when it removes. Errors of prepare: -EEXIST, -ENODATA
+ * (flags; remove), -ENOSPC, and -E2BIG when @blocks is too few. */
+struct xattr_change {
+	struct change change;
+	struct inode *inode;
+	struct xattr_name name;         /* name and value must stay valid until apply */
+	bool remove;
+	bool missing_ok;                /* remove: nothing happens when it is not there */
+	const void *value;
+	uint32_t length;                /* 0..FS_XATTR_VALUE_MAX */
+	int flags;                      /* XATTR_CREATE, XATTR_REPLACE */
+	unsigned blocks;                /* reserved for this change: XATTR_SMALL_BLOCKS or XATTR_LARGE_BLOCKS */
+	uint32_t mode;                  /* not 0: the inode's mode from then on */
+	struct timespec now;
+	/* ---- private ---- */
+	bool nothing;
+	bool old_exists, old_block_freed;
+	struct buf *old, *before;       /* block of the old record (NULL: fork), block in front of it (NULL: inode) */
+	unsigned old_at, old_bytes;
+	struct buf *old_value[XATTR_VALUE_BLOCKS_MAX]; /* those that are cached */
+	unsigned old_value_count;
+	struct buf *to;                 /* block of the new record (NULL: fork) */
+	bool to_fresh;
+	unsigned new_bytes;
+	struct buf *new_value[XATTR_VALUE_BLOCKS_MAX];
+	unsigned new_value_count;
+	int blocks_delta;
+};
+void xattr_change_init(struct xattr_change *change, struct inode *inode, struct xattr_name name, struct timespec now);
+/* For tx_begin. Small: neither the old nor the new value has blocks of its own. */
+enum { XATTR_SMALL_BLOCKS = 9, XATTR_LARGE_BLOCKS = JOURNAL_TX_BLOCKS_MAX };
+
+/* An inode that is being freed loses all its attributes, in transactions of its own. No lock is held; the caller has a
+ * reference, and nobody else works on the inode. */
+MAY_WAIT int xattr_drop_all(struct inode *inode) MUST_CHECK;
+
+/* What an access ACL (bytes of system.posix_acl_access) says of the permission bits; *out_only_mode: it says nothing else, and
+ * need not be kept. -EINVAL: it is none. */
+int xattr_acl_mode(const void *value, uint32_t length, uint32_t *out_bits, bool *out_only_mode) MUST_CHECK;
+
+/* ---- for the files of xattrs ---- */
+
+/* One stretch of records after another: the fork's, then each block's. */
+struct xattr_area {
+	const uint8_t *records;         /* NULL: the end */
+	unsigned bytes;
+	struct buf *buf;                /* NULL: the fork */
+	unsigned index;                 /* 0: the fork */
+};
+void xattr_area_first(struct inode *inode, struct xattr_area *area);
+MAY_WAIT int xattr_area_next(struct inode *inode, struct xattr_area *area) MUST_CHECK; /* puts the old one */
+void xattr_area_put(struct inode *inode, struct xattr_area *area);
+/* Offset of the attribute's record; the area's bytes: it is not there. */
+unsigned xattr_area_find(const struct xattr_area *area, struct xattr_name name);
+static inline const struct disk_xattr *xattr_record(const struct xattr_area *area, unsigned at)
+{
+	return (const struct disk_xattr *)(area->records + at);
+}
+static inline unsigned xattr_value_blocks(uint32_t length)
+{
+	return length > FS_XATTR_INTERNAL_MAX ? (unsigned)div_round_up(length, FS_XATTR_VALUE_BLOCK_BYTES) : 0;
+}
+static inline unsigned xattr_bytes(unsigned name_length, uint32_t value_length)
+{
+	const unsigned blocks = xattr_value_blocks(value_length);
+	return FS_XATTR_FIXED + (unsigned)align_up(name_length, 8) + (blocks ? 8 * blocks : (unsigned)align_up(value_length, 8));
+}
+static inline unsigned xattr_record_bytes(const struct disk_xattr *record)
+{
+	return xattr_bytes(record->name_length, le32_get(record->value_length));
+}
+/* The value, or the numbers of its blocks. */
+static inline const void *xattr_payload(const struct disk_xattr *record)
+{
+	return record->name + align_up(record->name_length, 8);
+}
+static inline uint8_t *xattr_fork_records(struct inode *inode)
+{
+	return inode->disk.fork + FS_FORK_BYTES - inode->disk.xattr_bytes;
+}
+/* A value block that will be freed: named, and pinned (*out) when it is cached, else *out is NULL. */
+MAY_WAIT int xattr_free_block(struct tx_part *part, struct inode *inode, uint64_t block, enum block_type type,
+	struct buf **out) MUST_CHECK;
+
+#endif
