@@ -45,12 +45,14 @@ unsigned namei_dirent_type(uint32_t mode) { return IFTODT(mode); }
 static MAY_WAIT int query_locked(struct name_query *query, const struct inode *directory)
 {
 	const int error = namei_check_directory(directory, query->purpose);
+	query->searched = !error;
 	return error ? error : dir_lookup(directory, query->name, &query->found);
 }
 
 static MAY_WAIT int query_here(void *arg)
 {
 	struct name_query *query = arg;
+	query->searched = false;
 	if (query->locked)
 		return query_locked(query, query->locked);
 	struct inode *directory;

@@ -31,6 +31,7 @@ struct name_query {
 	struct inode *locked;           /* the directory, when the caller has it locked; NULL: locked shared by the query */
 	struct fs_name name;
 	enum namei_purpose purpose;
+	bool searched;                  /* the directory is fit to be searched: -ENOENT means the name */
 	struct dir_found found;
 };
 MAY_WAIT int namei_query(struct name_query *query) MUST_CHECK;

@@ -113,7 +113,7 @@ static MAY_WAIT int look(struct rename_op *rename)
 		return error;
 	error = namei_query(&rename->to);
 	rename->to_exists = !error;
-	return error == -ENOENT ? 0 : error;
+	return error == -ENOENT && rename->to.searched ? 0 : error;
 }
 
 /* What can be said by the entries alone. 1: nothing to do. */

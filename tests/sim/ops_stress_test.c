@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Many clients on the same few names, directories and files at once, from all reactors: what counts is that nobody waits for
+ * ever, that only errors come that can be explained by the others, and that fsck is content afterwards. Caches and journal are
+ * small, so that everything is evicted and wraps while it is in use.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/calls.h"
+
+enum { CLIENTS = 12, STEPS = 250, DIRS = 5, NAMES = 7, BUFFER = 30000 };
+
+struct stress {
+	struct machine machine;
+	uint64_t dirs[DIRS];            /* the last ones may have been moved or removed */
+	unsigned running;
+	uint64_t names_done, links_done, data_done;
+};
+
+struct client {
+	struct stress *stress;
+	uint64_t random;
+	uint8_t *buffer;
+	struct fs_entry entry;
+	struct fiber_start_remote start;
+	/* of the operation under way */
+	unsigned what;
+	uint64_t directory, other, ino;
+	char name[16], name2[16];
+	int unexpected, at;
+};
+
+static uint64_t pick(struct client *client, uint64_t below) { return sim_rand(&client->random) % below; }
+
+static struct fs_name name_of(const char *text) { return (struct fs_name){.bytes = text, .length = (unsigned)strlen(text)}; }
+
+static bool ignore_entry(const struct fs_dirent *dirent, void *arg)
+{
+	struct client *client = arg;
+	if (dirent->entry)
+		fs_forget(client->stress->machine.sim.fs, dirent->ino, 1);
+	return sim_rand(&client->random) % 20 != 0;
+}
+
+/* On the owner of the directory. */
+static MAY_WAIT int names_here(void *arg)
+{
+	struct client *client = arg;
+	struct fs *fs = client->stress->machine.sim.fs;
+	const struct fs_cred *cred = &client->stress->machine.cred;
+	const struct fs_name name = name_of(client->name), name2 = name_of(client->name2);
+	static const uint32_t types[] = {S_IFREG | 0600, S_IFDIR | 0700, S_IFLNK | 0777, S_IFREG | 0600};
+	char target[300];
+	memset(target, 't', sizeof(target));
+	struct fs_create create = {.name = name, .mode = types[pick(client, 4)], .target = target,
+		.target_length = 1 + (unsigned)pick(client, sizeof(target))};
+	int error;
+	switch (client->what) {
+	case 0:
+	case 1:
+	case 2:
+		error = fs_create(fs, client->directory, &create, cred, &client->entry);
+		break;
+	case 3:
+		error = fs_unlink(fs, client->directory, name);
+		break;
+	case 4:
+		error = fs_rmdir(fs, client->directory, name);
+		break;
+	case 5:
+	case 6:
+	case 7:
+		return fs_rename(fs, client->directory, name, client->other, name2, (unsigned[]){0, 0, RENAME_EXCHANGE,
+			RENAME_NOREPLACE}[pick(client, 4)]);
+	case 8:
+		return fs_readdir(fs, client->directory, 0, pick(client, 2), ignore_entry, client);
+	default:
+		error = fs_lookup(fs, client->directory, name, &client->entry);
+	}
+	if (!error && client->what != 3 && client->what != 4)
+		client->ino = client->entry.ino;
+	return error;
+}
+
+/* On the owner of the inode, which the client has looked up. */
+static MAY_WAIT int inode_here(void *arg)
+{
+	struct client *client = arg;
+	struct fs *fs = client->stress->machine.sim.fs;
+	const struct fs_cred *cred = &client->stress->machine.cred;
+	struct fs_attr attr = {.mode = 0640, .size = pick(client, 60000)}, out;
+	uint32_t got;
+	const uint64_t offset = pick(client, 3) ? pick(client, 60000) : 0;
+	const uint32_t length = 1 + (uint32_t)pick(client, pick(client, 2) ? 100 : BUFFER - 1);
+	switch (pick(client, 8)) {
+	case 0:
+		return fs_setattr(fs, client->ino, &attr, FS_SET_MODE, cred, &out);
+	case 1:
+		return fs_setattr(fs, client->ino, &attr, FS_SET_SIZE, cred, &out);
+	case 2:
+		return fs_read(fs, client->ino, client->buffer, offset, length, &got);
+	case 3:
+		return fs_fsync(fs, client->ino, pick(client, 2));
+	case 4:
+		return fs_fallocate(fs, client->ino, pick(client, 2) ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length,
+			cred);
+	case 5:
+		return fs_xattr_set(fs, client->ino, name_of("user.x"), client->buffer, length % 3000, 0, cred);
+	default:
+		return fs_write(fs, client->ino, client->buffer, offset, length, pick(client, 5) ? 0 : FS_WRITE_APPEND, cred, &got);
+	}
+}
+
+static MAY_WAIT int link_here(void *arg)
+{
+	struct client *client = arg;
+	const int error = fs_link(client->stress->machine.sim.fs, client->directory, name_of(client->name2), client->ino,
+		&client->entry);
+	if (!error)
+		fs_forget(client->stress->machine.sim.fs, client->entry.ino, 1);
+	return error;
+}
+
+static bool explained(int error)
+{
+	static const int errors[] = {0, -ENOENT, -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL, -ESTALE, -EPERM, -ENODATA};
+	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
+		if (error == errors[i])
+			return true;
+	return false;
+}
+
+static void note(struct client *client, int error, int at, uint64_t *done)
+{
+	*done += !error;
+	if (!explained(error)) {
+		client->unexpected = error;
+		client->at = at;
+	}
+}
+
+static MAY_WAIT void step(struct client *client)
+{
+	struct stress *stress = client->stress;
+	struct fs *fs = stress->machine.sim.fs;
+	client->what = (unsigned)pick(client, 11);
+	client->directory = stress->dirs[pick(client, DIRS)];
+	client->other = stress->dirs[pick(client, DIRS)];
+	client->ino = 0;
+	snprintf(client->name, sizeof(client->name), "n%u", (unsigned)pick(client, NAMES));
+	snprintf(client->name2, sizeof(client->name2), "n%u", (unsigned)pick(client, NAMES));
+	note(client, reactor_call(fs_owner(fs, client->directory), names_here, client), (int)client->what, &stress->names_done);
+	if (!client->ino)
+		return;
+	for (uint64_t i = pick(client, 4); i-- > 0;)
+		note(client, reactor_call(fs_owner(fs, client->ino), inode_here, client), 100, &stress->data_done);
+	if (pick(client, 3) == 0)
+		note(client, reactor_call(fs_owner(fs, client->directory), link_here, client), 200, &stress->links_done);
+	/* A directory that was just seen takes the place of another: so work goes on in ones that move and vanish. */
+	if (S_ISDIR(client->entry.attr.mode) && pick(client, 4) == 0)
+		stress->dirs[1 + pick(client, DIRS - 1)] = client->ino;
+	fs_forget(fs, client->ino, 1);
+}
+
+static MAY_WAIT void client_main(void *arg)
+{
+	struct client *client = arg;
+	for (unsigned i = 0; i < STEPS && !client->unexpected; i++)
+		step(client);
+	client->stress->running--;
+}
+
+static bool all_done(void *arg) { return !((struct stress *)arg)->running; }
+
+static void run(unsigned owners, uint64_t seed)
+{
+	struct stress stress = {.running = CLIENTS};
+	struct client *clients = calloc(CLIENTS, sizeof(*clients));
+	const struct fs_mount_options mount = {.cache_bytes = MIB(2), .commit_ms = 10};
+	machine_start_with(&stress.machine, owners, 0, &mount);
+	for (unsigned i = 0; i < DIRS; i++) {
+		char name[16];
+		struct fs_entry entry;
+		snprintf(name, sizeof(name), "dir%u", i);
+		assert_int_equal(call_create(&stress.machine, FS_ROOT_INODE, name, S_IFDIR | 0700, &entry), 0);
+		stress.dirs[i] = entry.ino;
+	}
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		clients[i] = (struct client){.stress = &stress, .random = seed * 1000 + i, .buffer = calloc(1, BUFFER)};
+		clients[i].start.start = (struct fiber_start){.fn = client_main, .arg = &clients[i], .name = "client"};
+		fiber_start_on(reactor_group_get(stress.machine.sim.group, i % owners), &clients[i].start);
+	}
+	if (!reactor_group_sim_run(stress.machine.sim.group, all_done, &stress))
+		sim_fail("somebody waits for ever (seed %llu, %u owners)", (unsigned long long)seed, owners);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		if (clients[i].unexpected)
+			fail_msg("operation %d answers %d (seed %llu, %u owners)", clients[i].at, clients[i].unexpected,
+				(unsigned long long)seed, owners);
+		free(clients[i].buffer);
+	}
+	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.data_done > CLIENTS * STEPS / 10 && stress.links_done);
+	free(clients);
+	machine_remount(&stress.machine);
+	machine_stop(&stress.machine);
+}
+
+static uint64_t first_seed = 1, seeds = 6;
+static unsigned only_owners;
+
+static void test_contention(void **state)
+{
+	for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++)
+		for (unsigned owners = 1; owners <= 4; owners *= 2)
+			if (!only_owners || owners == only_owners)
+				run(owners, seed);
+}
+
+/* ops_stress_test [SEED [SEEDS [OWNERS]]] */
+int main(int argc, char **argv)
+{
+	if (argc > 1) {
+		first_seed = strtoull(argv[1], NULL, 0);
+		seeds = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
+		only_owners = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 0;
+	}
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_contention)};
+	return cmocka_run_group_tests_name("stress", tests, NULL, NULL);
+}
