@@ -24,7 +24,7 @@ enum { CLIENTS = 3 };
 
 struct explorer {
 	uint64_t seed, states_wanted, only_state;
-	unsigned owners, ops;
+	unsigned owners, ops, seeds;
 	uint64_t size, journal_bytes, ag_bytes;
 	const char *program;
 	int memory_fd;
@@ -353,14 +353,16 @@ static void explore(struct explorer *explorer)
 
 static void help(void)
 {
-	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--state K] [--quiet] [--trace]\n"
-		"Runs N operations per client on a simulated lanefs, then N power cuts; exits with 1 when a promise was broken.");
+	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--seeds N] [--state K] [--quiet] [--trace]\n"
+		"Runs --ops operations per client on a simulated lanefs, then --states power cuts of that run, for --seeds seeds from\n"
+		"--seed on; exits with 1 when a promise was broken. --state repeats one state and explains it; --quiet stops at the\n"
+		"first seed with a violation.");
 }
 
 static void options_parse(struct explorer *explorer, int argc, char **argv)
 {
 	static const struct option options[] = {{"states", 1, NULL, 's'}, {"ops", 1, NULL, 'o'}, {"owners", 1, NULL, 'w'},
-		{"seed", 1, NULL, 'r'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'},
+		{"seed", 1, NULL, 'r'}, {"seeds", 1, NULL, 'n'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'},
 		{"trace", 0, NULL, 't'}, {"help", 0, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
 		switch (c) {
@@ -375,6 +377,9 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 			break;
 		case 'r':
 			explorer->seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			explorer->seeds = (unsigned)strtoul(optarg, NULL, 0);
 			break;
 		case 'k':
 			explorer->only_state = strtoull(optarg, NULL, 0);
@@ -391,10 +396,33 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 		}
 }
 
+/* One seed: a recorded run and its states. */
+static void run(struct explorer *explorer)
+{
+	explorer->states = 0;
+	/* Old content everywhere: what is not written shows. */
+	memset(explorer->durable, 0xa5, explorer->size);
+	const struct sim_format format = {.size = explorer->size, .journal_bytes = explorer->journal_bytes,
+		.ag_bytes = explorer->ag_bytes, .seed = explorer->seed};
+	sim_mkfs(explorer->durable, &format);
+	struct record_log *log = record_run(explorer);
+	explore(explorer);
+	printf("explorer: %" PRIu64 " states, %" PRIu64 " cut again during recovery, %" PRIu64 " violations; %zu log entries, journal "
+		"written %" PRIu64 " KiB (%" PRIu64 " times round), %" PRIu64 " transactions of several owners; seed %" PRIu64 ", %u owners\n",
+		explorer->states, explorer->cuts_in_recovery, explorer->violations, explorer->entry_count,
+		explorer->journal_bytes_written >> 10, explorer->wraps, explorer->multi_owner, explorer->seed, explorer->owners);
+	fflush(stdout);
+	record_log_put(log);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		client_destroy(explorer->clients[i]);
+		free(explorer->clients[i]);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	static struct explorer explorer = {.seed = 1, .states_wanted = 500, .only_state = UINT64_MAX, .owners = 2, .ops = 300,
-		.size = MIB(14), .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE, .ag_bytes = MIB(1)};
+	static struct explorer explorer = {.seed = 1, .seeds = 1, .states_wanted = 500, .only_state = UINT64_MAX, .owners = 2,
+		.ops = 300, .size = MIB(14), .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE, .ag_bytes = MIB(1)};
 	explorer.program = argv[0];
 	options_parse(&explorer, argc, argv);
 	log_set_level(LOG_LEVEL_WARN);
@@ -403,22 +431,8 @@ int main(int argc, char **argv)
 		sim_fail("explorer: no memory file");
 	explorer.durable = mmap(NULL, explorer.size, PROT_READ | PROT_WRITE, MAP_SHARED, explorer.memory_fd, 0);
 	explorer.found = malloc(sizeof(*explorer.found));
-	/* Old content everywhere: what is not written shows. */
-	memset(explorer.durable, 0xa5, explorer.size);
-	const struct sim_format format = {.size = explorer.size, .journal_bytes = explorer.journal_bytes,
-		.ag_bytes = explorer.ag_bytes, .seed = explorer.seed};
-	sim_mkfs(explorer.durable, &format);
-	struct record_log *log = record_run(&explorer);
-	explore(&explorer);
-	printf("explorer: %" PRIu64 " states, %" PRIu64 " cut again during recovery, %" PRIu64 " violations; %zu log entries, journal "
-		"written %" PRIu64 " KiB (%" PRIu64 " times round), %" PRIu64 " transactions of several owners; seed %" PRIu64 ", %u owners\n",
-		explorer.states, explorer.cuts_in_recovery, explorer.violations, explorer.entry_count,
-		explorer.journal_bytes_written >> 10, explorer.wraps, explorer.multi_owner, explorer.seed, explorer.owners);
-	record_log_put(log);
-	for (unsigned i = 0; i < CLIENTS; i++) {
-		client_destroy(explorer.clients[i]);
-		free(explorer.clients[i]);
-	}
+	for (unsigned i = 0; i < explorer.seeds && (!explorer.violations || !explorer.quiet); i++, explorer.seed++)
+		run(&explorer);
 	free(explorer.found);
 	return explorer.violations ? 1 : 0;
 }
