@@ -21,9 +21,9 @@ static le64_t *ready_mask(struct ag_header *header, enum block_type map)
 	return masks[map_kind(map)];
 }
 
-static bool map_is_ready(struct ag_header *header, enum block_type map, uint32_t index)
+static bool map_is_ready(const struct ag_header *header, enum block_type map, uint32_t index)
 {
-	return le64_get(*ready_mask(header, map)) >> index & 1;
+	return le64_get(*ready_mask((struct ag_header *)header, map)) >> index & 1;
 }
 
 static bool bit_get(const uint8_t *bits, uint32_t bit) { return bits[bit / 8] >> (bit % 8) & 1; }
@@ -59,13 +59,20 @@ static MAY_WAIT int map_get(struct owner *owner, uint32_t ag, enum block_type ma
 	int error = buf_get(owner, header_place(fs, ag), BLOCK_AG_HEADER, ag, &header);
 	if (error)
 		return error;
-	const bool ready = map_is_ready((struct ag_header *)header->data, map, index);
+	const struct ag_header *ag_header = (struct ag_header *)header->data;
+	if (!map_is_ready(ag_header, map, index)) {
+		error = buf_new(owner, place, map, ag, out);
+		if (!error && (*out)->fresh && map_is_ready(ag_header, map, index)) {
+			/* Made, logged, written home and evicted while we waited for memory. */
+			buf_put(owner, *out);
+			error = buf_get(owner, place, map, ag, out);
+		} else if (!error && (*out)->fresh) {
+			map_make(fs, ag, map, index, (struct map_block *)(*out)->data);
+		}
+	} else {
+		error = buf_get(owner, place, map, ag, out);
+	}
 	buf_put(owner, header);
-	if (ready)
-		return buf_get(owner, place, map, ag, out);
-	error = buf_new(owner, place, map, ag, out);
-	if (!error && (*out)->fresh)
-		map_make(fs, ag, map, index, (struct map_block *)(*out)->data);
 	return error;
 }
 

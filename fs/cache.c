@@ -6,8 +6,13 @@
  * dirty list; when the checkpoint draws its line the dirty list becomes the homing list. A home write sends a copy. The copy
  * may contain changes of the new epoch: it is sent once they are durable, and the block stays dirty for the next line.
  *
- * Memory: `limit` blocks, and as many again for peaks: pins are admitted by cache_reserve up to half the limit, so a block
- * that waits for room always gets it once the checkpoint has cleaned others.
+ * A block that is freed before it is home is not written home any more. Until the part that frees it is durable, a crash
+ * brings it back to life, and then it needs its records: cache_home waits for that part, so the tail does not pass the
+ * block's records before.
+ *
+ * Memory: `limit` blocks, and half as many again for every owner for peaks: every owner admits pins by cache_reserve up to
+ * half the limit, and all of them may be pins of one owner's blocks. So a block that waits for room always gets it once the
+ * checkpoint has cleaned others.
  */
 #include "fs/cache.h"
 
@@ -16,7 +21,7 @@
 #include "fs/journal.h"
 #include "fs/replay.h"
 
-enum { CACHE_BLOCKS_MIN = 128, HOME_BATCH = 32 };
+enum { CACHE_BLOCKS_MIN = 128, CACHE_BLOCKS_SPARE = 64, HOME_BATCH = 32 };
 
 struct cache {
 	struct cds_hlist_head *hash;
@@ -26,6 +31,8 @@ struct cache {
 	struct dma_pool *blocks, *snapshots;
 	struct fiber_cond room;         /* blocks became evictable, or pins came back */
 	unsigned count, limit, dirty_count, reserved;
+	uint64_t line_end, line_first;  /* tickets of those who wait in cache_reserve */
+	uint64_t killed_part;           /* last part that freed a block of the homing list */
 	uint64_t hits, misses;
 };
 
@@ -53,7 +60,8 @@ int cache_create(struct owner *owner, uint64_t bytes)
 	owner->cache = cache;
 	int error = cache->hash ? 0 : -ENOMEM;
 	if (!error)
-		error = dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, 2 * cache->limit, &cache->blocks);
+		error = dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, cache->limit + owner->fs->owner_count * div_round_up(cache->limit, 2) +
+			CACHE_BLOCKS_SPARE, &cache->blocks);
 	if (!error)
 		error = dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, HOME_BATCH, &cache->snapshots);
 	if (error)
@@ -113,7 +121,8 @@ static MAY_WAIT struct buf *buf_take(struct owner *owner)
 	struct cache *cache = owner->cache;
 	for (;;) {
 		uint8_t *data = NULL;
-		if (cache->count >= cache->limit && !cds_list_empty(&cache->lru)) {
+		/* Two for one: after a peak it shrinks to the limit again. */
+		for (unsigned i = 0; i < 2 && cache->count >= cache->limit && !cds_list_empty(&cache->lru); i++) {
 			struct buf *victim = cds_list_first_entry(&cache->lru, struct buf, lru);
 			cds_list_del(&victim->lru);
 			unhash(victim);
@@ -258,6 +267,12 @@ int buf_get(struct owner *owner, uint64_t block, enum block_type type, uint64_t 
 	return 0;
 }
 
+/* A map may have been made by somebody else while we waited; other blocks are new because somebody reserved them. */
+static bool is_map(enum block_type type)
+{
+	return type == BLOCK_BLOCK_MAP || type == BLOCK_INODE_MAP || type == BLOCK_INODE_FREE_MAP;
+}
+
 int buf_new(struct owner *owner, uint64_t block, enum block_type type, uint64_t owner_id, struct buf **out)
 {
 	struct cache *cache = owner->cache;
@@ -265,9 +280,9 @@ int buf_new(struct owner *owner, uint64_t block, enum block_type type, uint64_t 
 	if (!buf)
 		return fs_stopped(owner->fs) ? -EIO : -ENOMEM;
 	struct buf *old = lookup(cache, block);
-	if (old) {                      /* a fresh block of another preparing operation (a map's first use) is shared */
+	if (old) {                      /* a block of another operation (a map's first use) is shared */
 		buf_free(cache, buf);
-		if (!old->fresh || old->type != type)
+		if (old->type != type || (!old->fresh && !is_map(type)))
 			return fs_corrupt(owner->fs, block, "block map (block used twice)");
 		buf_pin(old);
 		*out = old;
@@ -293,8 +308,10 @@ void buf_kill(struct owner *owner, struct buf *buf)
 		cds_list_del(&buf->dirty);
 		cache->dirty_count--;
 	}
-	if (buf->to_home)
+	if (buf->to_home) {
 		cds_list_del(&buf->home);
+		cache->killed_part = stream_next_number(owner);
+	}
 	buf->logged = buf->to_home = false;
 	unhash(buf);
 	buf->dead = true;
@@ -317,9 +334,13 @@ void buf_logged(struct owner *owner, struct buf *buf, uint64_t part)
 void cache_reserve(struct owner *owner, unsigned count)
 {
 	struct cache *cache = owner->cache;
-	while (cache->reserved && cache->reserved + count > cache->limit / 2)
+	/* In line, or those who want little would overtake for ever one who wants much. */
+	const uint64_t ticket = cache->line_end++;
+	while (ticket != cache->line_first || (cache->reserved && cache->reserved + count > cache->limit / 2))
 		fiber_cond_wait(&cache->room, "pins of the metadata cache");
 	cache->reserved += count;
+	if (++cache->line_first != cache->line_end)
+		fiber_cond_broadcast(&cache->room);
 }
 
 void cache_unreserve(struct owner *owner, unsigned count)
@@ -375,10 +396,11 @@ static int home_snapshot(struct owner *owner, struct buf *buf, struct home_write
 	return field ? fs_stop(owner->fs, fs_corrupt(owner->fs, buf->block, field), buf->block, "a block to be written is bad") : 0;
 }
 
-/* Sends the batch once its records are durable, and waits for the writes. */
-static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, unsigned count, uint64_t last_part)
+/* Sends the batch once its records are durable, and waits for the writes. With an error nothing is sent. */
+static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, unsigned count, uint64_t last_part, int error)
 {
-	int error = sabotage(SABOTAGE_EARLY_HOME) ? 0 : journal_wait_part(owner, last_part);
+	if (!error && !sabotage(SABOTAGE_EARLY_HOME))
+		error = journal_wait_part(owner, last_part);
 	struct io_group group;
 	io_group_init(&group);
 	for (unsigned i = 0; i < count && !error; i++) {
@@ -413,9 +435,10 @@ int cache_home(struct owner *owner)
 			last_part = MAX(last_part, buf->last_part);
 			error = home_snapshot(owner, buf, &writes[count++]);
 		}
-		const int written = home_batch(owner, writes, count, last_part);
-		error = error ? error : written;
+		error = home_batch(owner, writes, count, last_part, error);
 	}
+	if (!error)
+		error = journal_wait_part(owner, cache->killed_part);
 	free(writes);
 	return error;
 }

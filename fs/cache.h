@@ -42,7 +42,8 @@ void cache_destroy(struct owner *owner);
 /* The block, read and verified if need be, pinned. -EUCLEAN (logged), -EIO, -ENODEV, -ENOMEM. */
 MAY_WAIT int buf_get(struct owner *owner, uint64_t block, enum block_type type, uint64_t owner_id, struct buf **out) MUST_CHECK;
 /* A block with new content: zeroed, header filled, pinned, not read. The caller has reserved the block and fills it in
- * its apply step. Dropped if unpinned before a transaction logged it. */
+ * its apply step. Dropped if unpinned before a transaction logged it. A map that another operation has made meanwhile is
+ * shared. */
 MAY_WAIT int buf_new(struct owner *owner, uint64_t block, enum block_type type, uint64_t owner_id, struct buf **out) MUST_CHECK;
 /* Cached and valid: pinned; otherwise NULL. Does not wait. */
 struct buf *buf_find(struct owner *owner, uint64_t block);
