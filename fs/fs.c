@@ -17,15 +17,29 @@ const struct bdev *fs_get_bdev(const struct fs *fs) { return bdev_desc_bdev(fs->
 static void stopped_arrived(struct message *message)
 {
 	struct fs *fs = CONTAINER_OF(message, struct fs, stopped_message);
-	if (fs->options.stopped)
+	if (fs->options.stopped && fs->mounted)
 		fs->options.stopped(fs, fs_stopped(fs), fs->options.arg);
+	atomic_fetch_sub(&fs->stop_messages, 1);
+}
+
+static void send_stopped(struct fs *fs)
+{
+	fs->stopped_message.fn = stopped_arrived;
+	atomic_fetch_add(&fs->stop_messages, 1);
+	if (reactor_self())
+		reactor_send(fs->owners[0]->reactor, &fs->stopped_message);
+	else
+		reactor_send_foreign(fs->owners[0]->reactor, &fs->stopped_message);
 }
 
 int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 {
 	int expected = 0;
-	if (!atomic_compare_exchange_strong(&fs->stopped, &expected, error))
+	atomic_fetch_add(&fs->stop_messages, 1);
+	if (!atomic_compare_exchange_strong(&fs->stopped, &expected, error)) {
+		atomic_fetch_sub(&fs->stop_messages, 1);
 		return error;
+	}
 	snprintf(fs->error_text, sizeof(fs->error_text), "%s: %s", what, strerror(-error));
 	if (block)
 		log_error("%s: block %" PRIu64 ": %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, block,
@@ -34,11 +48,8 @@ int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 		log_error("%s: %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, what, strerror(-error));
 	fs->error_block = block;
 	journal_stop(fs);
-	fs->stopped_message.fn = stopped_arrived;
-	if (reactor_self())
-		reactor_send(fs->owners[0]->reactor, &fs->stopped_message);
-	else
-		reactor_send_foreign(fs->owners[0]->reactor, &fs->stopped_message);
+	send_stopped(fs);
+	atomic_fetch_sub(&fs->stop_messages, 1);
 	return error;
 }
 

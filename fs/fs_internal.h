@@ -66,6 +66,8 @@ struct fs {
 	char error_text[128];        /* written once, by whoever set stopped */
 	uint64_t error_block;
 	struct message stopped_message;
+	atomic_uint stop_messages;   /* of a stop, on their way; and stops being sent */
+	bool mounted;                /* fs_mount has succeeded: whoever mounted wants to be told of a stop */
 	uint64_t free_blocks_at_mount, used_inodes_at_mount;
 	uint64_t replayed_groups, replayed_records;
 	atomic_ullong corrupt_blocks, tx_ids;

@@ -261,11 +261,23 @@ void journal_stop(struct fs *fs)
 		if (atomic_exchange(&stop->in_flight, true))
 			continue;
 		stop->message.fn = stream_stop;
+		atomic_fetch_add(&fs->stop_messages, 1);
 		if (reactor_self())
 			reactor_send(owner->reactor, &stop->message);
 		else
 			reactor_send_foreign(owner->reactor, &stop->message);
 	}
+}
+
+bool journal_quiet(const struct fs *fs)
+{
+	const struct journal *journal = fs->journal;
+	if (!journal || !journal->streams)
+		return true;
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		if (journal->streams[i].note.in_flight)
+			return false;
+	return true;
 }
 
 int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes)
@@ -291,13 +303,6 @@ void journal_destroy(struct fs *fs)
 	struct journal *journal = fs->journal;
 	if (!journal)
 		return;
-	for (unsigned i = 0; journal->streams && i < fs->owner_count; i++)
-		while (journal->streams[i].head) { /* stopped with parts that never got into a group */
-			struct journal_part *part = journal->streams[i].head;
-			journal->streams[i].head = part->next;
-			free(part->records);
-			free(part);
-		}
 	if (journal->group_buffer)
 		dma_free(journal->group_buffer);
 	if (journal->state_buffer)

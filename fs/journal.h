@@ -27,6 +27,8 @@ enum {
 struct journal_part {
 	struct message message;
 	struct journal_part *next;      /* log: stream order; owner: free list */
+	struct journal_part *all_next;  /* owner: every part that was made */
+	struct journal_part *tx_next;   /* log: bucket of parts that have siblings */
 	struct owner *owner;
 	uint64_t number;                /* place in the stream */
 	uint64_t tx_id;                 /* 0: the only part of its transaction */
@@ -85,6 +87,9 @@ MAY_WAIT int journal_start(struct fs *fs, const struct replay_result *replay) MU
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
 /* Final: everything home, state clean with totals, log fibers end. Returns the sticky error. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);
+/* No note to an owner is on its way. Reactor 0, after journal_finish. */
+bool journal_quiet(const struct fs *fs);
+/* Before the owners' streams are destroyed, to which the parts belong. */
 void journal_destroy(struct fs *fs);
 /* The filesystem stopped: wakes every waiter with the error. Any reactor. */
 void journal_stop(struct fs *fs);

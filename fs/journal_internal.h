@@ -73,6 +73,7 @@ struct stream {
 	struct wish want_commit, want_checkpoint, stop, recall;
 	struct fiber_cond progress;     /* durable or home number rose, or the filesystem stopped */
 	struct journal_part *free_parts[2]; /* by size class */
+	struct journal_part *all_parts;
 };
 
 struct sync_request {

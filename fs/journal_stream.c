@@ -27,13 +27,12 @@ void stream_destroy(struct owner *owner)
 	struct stream *stream = owner->stream;
 	if (!stream)
 		return;
-	for (unsigned i = 0; i < ARRAY_SIZE(stream->free_parts); i++)
-		while (stream->free_parts[i]) {
-			struct journal_part *part = stream->free_parts[i];
-			stream->free_parts[i] = part->next;
-			free(part->records);
-			free(part);
-		}
+	while (stream->all_parts) {
+		struct journal_part *part = stream->all_parts;
+		stream->all_parts = part->all_next;
+		free(part->records);
+		free(part);
+	}
 	free(stream);
 	owner->stream = NULL;
 }
@@ -156,6 +155,8 @@ struct journal_part *journal_part_get(struct owner *owner, uint32_t capacity)
 			free(part);
 			return NULL;
 		}
+		part->all_next = stream->all_parts;
+		stream->all_parts = part;
 	}
 	assert(capacity <= part->capacity);
 	part->length = part->record_count = 0;
@@ -260,15 +261,17 @@ int journal_sync(struct owner *owner)
 void stream_stop(struct message *message)
 {
 	struct stream *stream = CONTAINER_OF(message, struct wish, message)->owner->stream;
+	struct fs *fs = stream->owner->fs;
 	fiber_cond_broadcast(&stream->progress);
 	struct credit_waiter *waiter, *next;
 	cds_list_for_each_entry_safe(waiter, next, &stream->waiters, node)
 		fiber_wake(waiter->fiber);
 	if (stream->owner->index == 0) {
-		struct journal *journal = stream->owner->fs->journal;
+		struct journal *journal = fs->journal;
 		fiber_cond_broadcast(&journal->commit_work);
 		fiber_cond_broadcast(&journal->checkpoint_work);
 		fiber_cond_broadcast(&journal->idle);
 		journal_answer_syncs(journal);
 	}
+	atomic_fetch_sub(&fs->stop_messages, 1);
 }

@@ -137,11 +137,18 @@ static void owner_free(struct owner *owner)
 static MAY_WAIT int owner_close(void *arg)
 {
 	struct owner *owner = arg;
-	owner_free(owner);
 	if (owner->channel)
 		bdev_channel_put(owner->channel);
 	if (owner->desc)
 		bdev_close(owner->desc);
+	owner->channel = NULL;
+	owner->desc = NULL;
+	return 0;
+}
+
+static int owner_free_run(void *arg)
+{
+	owner_free(arg);
 	return 0;
 }
 
@@ -164,10 +171,47 @@ static void fs_free(struct fs *fs)
 	free(fs);
 }
 
+/* To an owner and back, behind every message that the two have sent each other before. */
+struct echo {
+	struct message message;
+	struct reactor *home;
+	struct fiber *fiber;
+	bool back;
+};
+
+static void echo_returned(struct message *message)
+{
+	struct echo *echo = CONTAINER_OF(message, struct echo, message);
+	echo->back = true;
+	fiber_wake(echo->fiber);
+}
+
+static void echo_arrived(struct message *message)
+{
+	message->fn = echo_returned;
+	reactor_send(CONTAINER_OF(message, struct echo, message)->home, message);
+}
+
+/* Messages lie in what is about to be freed: waits until none is on its way any more. Nobody sends new ones by now, but one
+ * that arrives may be answered (credit that is called back, a note with newer numbers), hence more than one round. */
+static MAY_WAIT void drain_messages(struct fs *fs)
+{
+	enum { ROUNDS = 4 };
+	for (unsigned round = 0; round < ROUNDS || atomic_load(&fs->stop_messages) || !journal_quiet(fs); round++)
+		for (unsigned i = 0; i < fs->owner_count; i++) {
+			struct echo echo = {.message.fn = echo_arrived, .home = reactor_self(), .fiber = fiber_self()};
+			reactor_send(fs->owners[i]->reactor, &echo.message);
+			while (!echo.back)
+				fiber_park("the last messages of a mount");
+		}
+}
+
 static MAY_WAIT void fs_close(struct fs *fs)
 {
-	journal_destroy(fs);
 	for_each_owner(fs, owner_close);
+	drain_messages(fs);
+	journal_destroy(fs);
+	for_each_owner(fs, owner_free_run);
 	fs_free(fs);
 }
 
@@ -265,6 +309,14 @@ static struct fs *fs_new(struct bdev_registry *registry, const char *bdev_name, 
 
 static MAY_WAIT int reap_start(void *arg) { return inode_reap_start(arg); }
 
+static MAY_WAIT int reap_wait(void *arg)
+{
+	struct owner *owner = arg;
+	if (owner->inodes)
+		inode_reap_wait(owner);
+	return 0;
+}
+
 static MAY_WAIT int bring_up(struct mount *mount)
 {
 	struct fs *fs = mount->fs;
@@ -299,6 +351,19 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	return error;
 }
 
+/* A mount that failed on its way, with the log's fibers and reapers running or not. */
+static MAY_WAIT void give_up(struct fs *fs, int error)
+{
+	int expected = 0;
+	if (fs->journal) {
+		if (atomic_compare_exchange_strong(&fs->stopped, &expected, error))
+			journal_stop(fs);
+		for_each_owner(fs, reap_wait);
+		journal_finish(fs, 0, 0);
+	}
+	fs_close(fs);
+}
+
 int fs_mount(struct bdev_registry *registry, const char *bdev_name, const struct fs_mount_options *options, struct fs **out,
 	char *message, size_t message_size)
 {
@@ -310,18 +375,16 @@ int fs_mount(struct bdev_registry *registry, const char *bdev_name, const struct
 	assert(reactor_self() == fs->owners[0]->reactor);
 	message[0] = '\0';
 	struct mount mount = {.fs = fs, .message = message, .message_size = message_size};
-	const int error = bring_up(&mount);
+	int error = bring_up(&mount);
+	if (!error && (error = fs_stopped(fs)))
+		snprintf(message, message_size, "%s: %s", bdev_name, fs->error_text);
 	if (error) {
 		if (!message[0])
 			complain(&mount, error, strerror(-error));
-		if (fs->journal) {
-			atomic_store(&fs->stopped, error);
-			journal_stop(fs);
-			journal_finish(fs, 0, 0);
-		}
-		fs_close(fs);
+		give_up(fs, error);
 		return error;
 	}
+	fs->mounted = true;
 	*out = fs;
 	return 0;
 }
