@@ -20,6 +20,16 @@ void journal_part_arrived(struct message *message)
 		journal->oldest_pending_ns = reactor_now_ns();
 	journal->pending += part->cost;
 	journal->granted -= part->cost;
+	if (part->tx_id) {
+		struct journal_part **bucket = &journal->tx_buckets[part->tx_id % JOURNAL_TX_BUCKETS];
+		part->tx_next = *bucket;
+		*bucket = part;
+	}
+	/* Whoever waits for credit gets it only when what this part used is in front of the tail. */
+	if (!cds_list_empty(&journal->credit_line)) {
+		journal->want_checkpoint = true;
+		fiber_cond_signal(&journal->checkpoint_work);
+	}
 	/* The commit fiber looks at what it waits for; it is woken when that may have come. */
 	fiber_cond_signal(&journal->commit_work);
 }
@@ -205,8 +215,9 @@ static int journal_create(struct fs *fs)
 	journal->ring_first = le64_get(fs->super.journal_first);
 	journal->ring_blocks = le64_get(fs->super.journal_blocks);
 	journal->capacity = (journal->ring_blocks - 1) << FS_BLOCK_SHIFT; /* head never meets tail */
-	journal->group_bytes_max = (uint32_t)MIN((uint64_t)JOURNAL_GROUP_BYTES_MAX, align_down(journal->capacity / 2, FS_BLOCK_SIZE));
-	journal->group_buffer = dma_alloc(journal->group_bytes_max, FS_BLOCK_SIZE);
+	journal->group_bytes_goal = (uint32_t)MIN((uint64_t)JOURNAL_GROUP_BYTES_GOAL, align_down(journal->capacity / 2, FS_BLOCK_SIZE));
+	journal->group_buffer_bytes = journal->group_bytes_goal;
+	journal->group_buffer = dma_alloc(journal->group_buffer_bytes, FS_BLOCK_SIZE);
 	journal->state_buffer = dma_alloc(FS_BLOCK_SIZE, FS_BLOCK_SIZE);
 	journal->streams = calloc(fs->owner_count, sizeof(*journal->streams));
 	CDS_INIT_LIST_HEAD(&journal->syncs);

@@ -4,12 +4,15 @@
  *
  * The cut. Parts are taken in order of arrival while they fit; then streams are shortened until every transaction of several
  * owners is wholly inside or wholly outside: a transaction with a part missing (not arrived, or behind another cut) takes
- * with it only what its owners sent after it.
+ * with it only what its owners sent after it. Transactions that overlap on several owners hang together; when so many do that
+ * a group of the usual size cannot hold them, the group is as large as it must be (its space in the ring is reserved).
  *
  * The order. FLUSH, if a part maps data that was written since the last FLUSH was sent; the group, in one write; FLUSH; only
  * then is it durable: owners are told, syncs are answered. The FLUSH after a group counts as the one before the next for
  * whatever had arrived when it was sent.
  */
+#include <limits.h>
+
 #include "fs/journal_internal.h"
 
 /* While a checkpoint's line is drawn, no group reaches over it: the part, or NULL. */
@@ -18,18 +21,18 @@ static const struct journal_part *in_front_of_line(const struct journal *journal
 	return part && journal->line_drawn && part->number > journal->target_memory.through[part->owner->index] ? NULL : part;
 }
 
-static void cut_begin(const struct journal *journal, struct cut *cut)
+static void cut_begin(const struct journal *journal, struct cut *cut, uint64_t bytes_max, unsigned parts_max)
 {
 	*cut = (struct cut){.bytes = sizeof(struct journal_group)};
 	const struct journal_part *next[REACTOR_COUNT_MAX];
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
 		next[i] = in_front_of_line(journal, journal->streams[i].head);
-	while (cut->parts < JOURNAL_GROUP_PARTS_MAX) {
+	while (cut->parts < parts_max) {
 		const struct journal_part *part = NULL;
 		for (unsigned i = 0; i < journal->fs->owner_count; i++)
 			if (next[i] && (!part || next[i]->arrival < part->arrival))
 				part = next[i];
-		if (!part || cut->bytes + part->length > journal->group_bytes_max)
+		if (!part || cut->bytes + part->length > bytes_max)
 			break;
 		cut->bytes += part->length;
 		cut->parts++;
@@ -39,14 +42,13 @@ static void cut_begin(const struct journal *journal, struct cut *cut)
 	}
 }
 
-/* Parts of @tx_id inside the cut. Streams are short and such transactions few: a scan beats a table here. */
+/* Parts of @tx_id inside the cut. The numbers of a stream's parts have no gaps. */
 static unsigned parts_inside(const struct journal *journal, const struct cut *cut, uint64_t tx_id)
 {
 	unsigned count = 0;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
-		const struct journal_part *part = journal->streams[i].head;
-		for (unsigned j = 0; j < cut->taken[i]; j++, part = part->next)
-			count += part->tx_id == tx_id;
+	for (const struct journal_part *part = journal->tx_buckets[tx_id % JOURNAL_TX_BUCKETS]; part; part = part->tx_next) {
+		const unsigned i = part->owner->index;
+		count += part->tx_id == tx_id && part->number < journal->streams[i].head->number + cut->taken[i];
 	}
 	return count;
 }
@@ -66,16 +68,30 @@ static bool shorten(const struct journal *journal, struct cut *cut)
 	return changed;
 }
 
-static void cut_make(const struct journal *journal, struct cut *cut)
+static void make_consistent(const struct journal *journal, struct cut *cut)
 {
-	cut_begin(journal, cut);
 	if (!cut->multiple || sabotage(SABOTAGE_SPLIT_TX))
 		return;
 	while (shorten(journal, cut))
 		;
 	cut->parts = 0;
-	for (unsigned i = 0; i < journal->fs->owner_count; i++)
+	cut->bytes = sizeof(struct journal_group);
+	for (unsigned i = 0; i < journal->fs->owner_count; i++) {
+		const struct journal_part *part = journal->streams[i].head;
 		cut->parts += cut->taken[i];
+		for (unsigned j = 0; j < cut->taken[i]; j++, part = part->next)
+			cut->bytes += part->length;
+	}
+}
+
+static void cut_make(const struct journal *journal, struct cut *cut)
+{
+	cut_begin(journal, cut, journal->group_bytes_goal, JOURNAL_GROUP_PARTS_GOAL);
+	make_consistent(journal, cut);
+	if (cut->parts || !journal->pending)
+		return;
+	cut_begin(journal, cut, UINT64_MAX, UINT_MAX);
+	make_consistent(journal, cut);
 }
 
 static bool needs_flush_before(const struct journal *journal, const struct cut *cut)
@@ -89,6 +105,28 @@ static bool needs_flush_before(const struct journal *journal, const struct cut *
 				return true;
 	}
 	return false;
+}
+
+static void forget_siblings(struct journal *journal, struct journal_part *part)
+{
+	struct journal_part **place = &journal->tx_buckets[part->tx_id % JOURNAL_TX_BUCKETS];
+	while (*place != part)
+		place = &(*place)->tx_next;
+	*place = part->tx_next;
+}
+
+static int group_room(struct journal *journal, uint64_t bytes)
+{
+	bytes = align_up(bytes, FS_BLOCK_SIZE);
+	if (bytes <= journal->group_buffer_bytes)
+		return 0;
+	uint8_t *buffer = dma_alloc(bytes, FS_BLOCK_SIZE);
+	if (!buffer)
+		return fs_stop(journal->fs, -ENOMEM, 0, "no memory for a large journal group");
+	dma_free(journal->group_buffer);
+	journal->group_buffer = buffer;
+	journal->group_buffer_bytes = bytes;
+	return 0;
 }
 
 /* Copies the cut's records into the group buffer and gives the parts back. Returns the group's length in bytes. */
@@ -106,6 +144,8 @@ static uint32_t group_fill(struct journal *journal, const struct cut *cut, uint6
 			struct journal_part *part = stream->head;
 			if (!(stream->head = part->next))
 				stream->tail = &stream->head;
+			if (part->tx_id)
+				forget_siblings(journal, part);
 			memcpy(journal->group_buffer + length, part->records, part->length);
 			length += part->length;
 			records += part->record_count;
@@ -144,6 +184,8 @@ static MAY_WAIT int group_write(struct journal *journal, uint64_t blocks)
 static MAY_WAIT int commit_cut(struct journal *journal, const struct cut *cut)
 {
 	int error = needs_flush_before(journal, cut) ? journal_flush(journal) : 0;
+	if (!error)
+		error = group_room(journal, cut->bytes);
 	if (error)
 		return error;
 	uint64_t cost;
@@ -203,7 +245,7 @@ static bool commit_due(const struct journal *journal, uint64_t *wait_ns)
 		return true;
 	if (!journal->pending)
 		return false;
-	if (journal->line_drawn || journal->want_commit || journal->pending >= journal->group_bytes_max / 2)
+	if (journal->line_drawn || journal->want_commit || journal->pending >= journal->group_bytes_goal / 2)
 		return true;
 	const uint64_t due = journal->oldest_pending_ns + journal->fs->options.commit_ms * NS_PER_MS;
 	const uint64_t now = reactor_now_ns();

@@ -19,8 +19,9 @@
 #include "fs/tx.h"
 
 enum {
-	JOURNAL_GROUP_BYTES_MAX = 1 << 20,
-	JOURNAL_GROUP_PARTS_MAX = 2048,
+	JOURNAL_GROUP_BYTES_GOAL = 1 << 20, /* a group is larger only when transactions of several owners hang together */
+	JOURNAL_GROUP_PARTS_GOAL = 2048,
+	JOURNAL_TX_BUCKETS = 1024,
 	JOURNAL_CREDIT_BATCH = 256 << 10,
 };
 
@@ -97,7 +98,7 @@ struct log_stream {
 struct cut {
 	unsigned taken[REACTOR_COUNT_MAX]; /* per stream: so many parts from its head; more may arrive behind them meanwhile */
 	unsigned parts;
-	uint32_t bytes;
+	uint64_t bytes;                 /* of the group */
 	bool multiple;                  /* has parts of transactions of several owners */
 };
 
@@ -121,8 +122,10 @@ struct journal {
 	uint32_t durable_crc;
 	uint64_t arrivals, events, flushed_events, flushed_arrivals;
 	uint64_t oldest_pending_ns;
-	uint32_t group_bytes_max;
-	uint8_t *group_buffer;          /* DMA, group_bytes_max */
+	uint32_t group_bytes_goal;
+	uint64_t group_buffer_bytes;
+	uint8_t *group_buffer;          /* DMA */
+	struct journal_part *tx_buckets[JOURNAL_TX_BUCKETS]; /* parts of several owners that are in no group yet, by tx_id */
 	struct log_stream *streams;     /* per owner */
 	struct cds_list_head syncs;     /* struct sync_request */
 	struct cds_list_head credit_line;

@@ -67,7 +67,8 @@ struct replay {
 	struct replay_image_table *table;
 	uint8_t *window;                /* WINDOW_BLOCKS of the ring, from window_first */
 	uint64_t window_first, window_count;
-	uint8_t *group;                 /* JOURNAL_GROUP_BYTES_MAX */
+	uint8_t *group;                 /* group_bytes; grows */
+	uint64_t group_bytes;
 	char *message;
 	size_t message_size;
 };
@@ -95,6 +96,24 @@ static MAY_WAIT int ring_read(struct replay *replay, uint64_t at, uint64_t block
 	return 0;
 }
 
+static int no_memory(struct replay *replay)
+{
+	snprintf(replay->message, replay->message_size, "%s: no memory to replay the journal", replay->fs->bdev_name);
+	return -ENOMEM;
+}
+
+static int group_room(struct replay *replay, uint64_t bytes)
+{
+	if (bytes <= replay->group_bytes)
+		return 0;
+	uint8_t *group = realloc(replay->group, bytes);
+	if (!group)
+		return no_memory(replay);
+	replay->group = group;
+	replay->group_bytes = bytes;
+	return 0;
+}
+
 /* Whether the group at the expected place continues the chain. *out_blocks: its length in blocks. */
 static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool *out_good)
 {
@@ -108,11 +127,15 @@ static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool
 	if (le32_get(group->magic) != FS_JOURNAL_MAGIC || group->journal_id.raw != replay->fs->super.journal_id.raw ||
 		le64_get(group->mount_generation) != result->mount_generation || le64_get(group->sequence) != result->next_sequence ||
 		(le32_get(group->previous_crc) != result->previous_crc && !sabotage(SABOTAGE_NO_PREVIOUS_CRC)) ||
-		length < sizeof(*group) || length > JOURNAL_GROUP_BYTES_MAX)
+		length < sizeof(*group))
 		return 0;
 	*out_blocks = div_round_up(length, FS_BLOCK_SIZE);
 	if (*out_blocks >= le64_get(replay->fs->super.journal_blocks))
 		return 0;
+	error = group_room(replay, *out_blocks << FS_BLOCK_SHIFT);
+	if (error)
+		return error;
+	group = (struct journal_group *)replay->group;
 	error = ring_read(replay, result->tail_block, *out_blocks, replay->group);
 	if (error)
 		return error;
@@ -145,8 +168,9 @@ static int record_apply(struct replay *replay, const struct journal_record *reco
 		uint8_t *data = dma_zalloc(FS_BLOCK_SIZE, FS_BLOCK_SIZE);
 		if (!image || !data) {
 			free(image);
-			snprintf(replay->message, replay->message_size, "%s: no memory to replay the journal", replay->fs->bdev_name);
-			return -ENOMEM;
+			if (data)
+				dma_free(data);
+			return no_memory(replay);
 		}
 		*image = (struct image){.block = block, .data = data};
 		*slot = image;
@@ -315,18 +339,17 @@ int journal_replay(struct fs *fs, struct replay_result *out, char *message, size
 	struct replay replay = {.fs = fs, .channel = channel, .result = out, .message = message, .message_size = message_size};
 	replay.table = calloc(1, sizeof(*replay.table));
 	replay.window = dma_alloc(WINDOW_BLOCKS * FS_BLOCK_SIZE, FS_BLOCK_SIZE);
-	replay.group = dma_alloc(JOURNAL_GROUP_BYTES_MAX, FS_BLOCK_SIZE);
+	replay.group_bytes = FS_BLOCK_SIZE;
+	replay.group = malloc(replay.group_bytes);
 	if (!replay.table || !replay.window || !replay.group) {
-		snprintf(message, message_size, "%s: no memory to replay the journal", fs->bdev_name);
-		error = -ENOMEM;
+		error = no_memory(&replay);
 	} else {
 		error = replay_run(&replay);
 	}
 	replay_image_table_destroy(replay.table);
 	if (replay.window)
 		dma_free(replay.window);
-	if (replay.group)
-		dma_free(replay.group);
+	free(replay.group);
 	fs->replayed_groups = out->groups;
 	fs->replayed_records = out->records;
 	return error;
