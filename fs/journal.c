@@ -138,12 +138,13 @@ void journal_credit_returned(struct message *message)
 	struct credit_return *give_back = CONTAINER_OF(message, struct credit_return, message);
 	struct journal *journal = give_back->owner->fs->journal;
 	journal->granted -= give_back->bytes;
-	/* An owner that waits in line counted on this credit. */
+	/* An owner that waits in line counted on this credit. It never needs more than the largest reservation at once, and may
+	 * have served its waiters meanwhile: asking for more could be asking for what there will never be. */
 	struct credit_request *request;
 	cds_list_for_each_entry(request, &journal->credit_line, node)
 		if (request->owner == give_back->owner)
-			request->wanted += give_back->bytes;
-	give_back->in_flight = false;
+			request->wanted = MIN(request->wanted + give_back->bytes, (uint32_t)JOURNAL_RESERVATION_MAX);
+	atomic_store(&give_back->in_flight, false);
 	journal_grant(journal);
 }
 

@@ -21,6 +21,9 @@ enum {
 	JOURNAL_BLOCK_COST = FS_BLOCK_SIZE + sizeof(struct journal_record),
 	JOURNAL_PART_COST = FS_BLOCK_SIZE + sizeof(struct journal_group),
 	JOURNAL_TX_BLOCKS_MAX = 64,     /* blocks that one transaction may touch, all owners together */
+	JOURNAL_TX_OWNERS_MAX = 8,      /* owners that one transaction may have */
+	/* What the largest transaction reserves; a journal has room for two of them. */
+	JOURNAL_RESERVATION_MAX = JOURNAL_TX_BLOCKS_MAX * JOURNAL_BLOCK_COST + JOURNAL_TX_OWNERS_MAX * JOURNAL_PART_COST,
 };
 
 /* Records of one owner's part of a transaction, from apply until the log has copied them. */

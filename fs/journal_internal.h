@@ -47,7 +47,7 @@ struct credit_return {
 	struct message message;
 	struct owner *owner;
 	uint32_t bytes;
-	bool in_flight;                 /* owner's */
+	atomic_bool in_flight;          /* set by the owner, cleared by the log */
 };
 
 /* A wish that needs no answer; sent again only after it has arrived. */

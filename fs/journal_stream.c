@@ -98,9 +98,8 @@ int journal_reserve(struct owner *owner, uint32_t bytes)
 
 static void give_credit_back(struct stream *stream, uint32_t keep)
 {
-	if (stream->give_back.in_flight || stream->credit <= keep)
+	if (stream->credit <= keep || atomic_exchange(&stream->give_back.in_flight, true))
 		return;
-	stream->give_back.in_flight = true;
 	stream->give_back.bytes = stream->credit - keep;
 	stream->credit = keep;
 	stream->give_back.message.fn = journal_credit_returned;

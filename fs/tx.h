@@ -19,7 +19,7 @@
 #include "fs/cache.h"
 #include "fs/journal.h"
 
-enum { TX_PINS_MAX = 64, TX_RUNS_MAX = 48, TX_RANGES_MAX = 4, TX_OWNERS_MAX = 8, TX_SCRATCH_BYTES = 16384 };
+enum { TX_PINS_MAX = 64, TX_RUNS_MAX = 48, TX_RANGES_MAX = 4, TX_OWNERS_MAX = JOURNAL_TX_OWNERS_MAX, TX_SCRATCH_BYTES = 16384 };
 
 struct tx;
 struct tx_part;
