@@ -41,10 +41,18 @@ install_packages() {
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >/dev/null
 }
 
-# True when its argument is a mount point of a lanefs that answers.
+# True when its argument is the mount point of a lanefs, alive or dead.
 is_lanefs() {
-	while read -r _ directory type _; do
-		[ "$directory" = "$1" ] && [ "$type" = fuse.lanefs ] && return 0
-	done </proc/self/mounts
-	return 1
+	[ "$(findmnt -n -o FSTYPE --mountpoint "$1" 2>/dev/null | tail -n 1)" = fuse.lanefs ]
+}
+
+# Runs a command quietly: its output goes to the file $1, and is shown when it fails.
+quietly() {
+	log=$1
+	shift
+	"$@" >"$log" 2>&1 || {
+		tail -n 30 "$log" >&2
+		die "$1 failed; all of its output is in $log"
+	}
+	rm -f "$log"
 }

@@ -343,6 +343,8 @@ int path_resolve(const char *path, char *out)
 
 	if (realpath(path, out))
 		return 0;
+	if (!path[0])
+		return -ENOENT;
 	if (errno != ENOTCONN && errno != ENOENT && errno != EACCES)
 		return -errno;
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
@@ -374,7 +376,8 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 	if (target_is_path(config->target)) {
 		err = path_resolve(config->target, path);
 		if (err) {
-			snprintf(message, message_size, "%s: %s", config->target, strerror(-err));
+			snprintf(message, message_size, "%s: %s", config->target[0] ? config->target : "empty TARGET",
+				strerror(-err));
 			return err;
 		}
 		strcpy(config->target, path);
@@ -385,7 +388,7 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 	if (err == 0 && !S_ISDIR(st.st_mode))
 		err = -ENOTDIR;
 	if (err == -ENOENT)
-		snprintf(message, message_size, "mount point %s does not exist: create the directory first", config->directory);
+		snprintf(message, message_size, "mount point '%s' does not exist: create the directory first", config->directory);
 	else if (err && err != -ENOTCONN)
 		snprintf(message, message_size, "mount point %s: %s", config->directory, strerror(-err));
 	if (err && err != -ENOTCONN)

@@ -221,6 +221,8 @@ def mount_points():
     image = small('points')
     refused([MOUNT, image.path, f'{work_dir()}/nowhere'], FAILED, 'nowhere', image=image)
     refused([MOUNT, image.path, f'{work_dir()}/nowhere/deeper'], FAILED, 'nowhere', image=image)
+    refused([MOUNT, image.path, ''], FAILED, 'mount point', image=image)
+    refused([MOUNT, '', image.directory], FAILED, 'target')
     refused([MOUNT, image.path, __file__], FAILED, os.path.basename(__file__), image=image)
 
 

@@ -134,7 +134,7 @@ def git():
 def build():
     need('meson', 'ninja')
     top = mount_point()
-    listed = run('git', '-c', 'safe.directory=*', '-C', SOURCE, 'ls-files').stdout.split('\n')
+    listed = run('git', '-c', 'safe.directory=*', '-C', SOURCE, 'ls-files', '-co', '--exclude-standard').stdout.split('\n')
     for name in filter(None, listed):
         if os.path.isfile(f'{SOURCE}/{name}'):
             os.makedirs(os.path.dirname(f'{top}/lanefs/{name}'), exist_ok=True)
