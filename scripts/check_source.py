@@ -92,15 +92,18 @@ def check_may_wait():
     code = {name: strip_code(read(name)) for name in sources(('.c', '.h')) if not name.startswith('tests/')}
     waiting_global, waiting_static = set(), {}
     for name, text in code.items():
-        for match in re.finditer(r'\bMAY_WAIT\b([^;{}()]*?)\b(\w+)\(', text):
-            if 'static' in match.group(1) and name.endswith('.c'):
-                waiting_static.setdefault(name, set()).add(match.group(2))
+        for match in re.finditer(r'^([^;{}\n]*)\bMAY_WAIT\b([^;{}()]*?)\b(\w+)\(', text, re.M):
+            if 'static' in match.group(1) + match.group(2) and name.endswith('.c'):
+                waiting_static.setdefault(name, set()).add(match.group(3))
             else:
-                waiting_global.add(match.group(2))
+                waiting_global.add(match.group(3))
+    everything = '\n'.join(code.values())
     for name, text in code.items():
         if not name.endswith('.c'):
             continue
-        waiting = waiting_global | waiting_static.get(name, set())
+        # A static function of the same name hides the one from a header.
+        hidden = set(re.findall(r'^static\b[^;{}()=]*?\b(\w+)\(', text, re.M))
+        waiting = waiting_global - hidden | waiting_static.get(name, set())
         for match in DEFINITION.finditer(text):
             function = match.group('name')
             if function in waiting:
@@ -108,7 +111,7 @@ def check_may_wait():
             called = [call for call in CALL.finditer(match.group('body')) if call.group(1) in waiting]
             if not called:
                 continue
-            address_taken = re.search(r'\b' + function + r'\b(?!\s*\()', text)
+            address_taken = re.search(r'\b' + function + r'\b(?!\s*\()', everything)
             if address_taken and re.match(r'\s*void\s*\*\s*\w*\s*$', match.group('parameters')):
                 continue  # a fiber begins here
             line = text[:match.start('body') + called[0].start()].count('\n') + 1
