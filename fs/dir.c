@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reading directories. All names of one hash stand next to each other, told apart by the collision number in the low bits of
- * their keys; they may run over the end of a leaf into the next.
+ * Reading directories. All names of one hash stand next to each other, told apart by the collision number in the low
+ * bits of their keys; they may run over the end of a leaf into the next.
  */
 #include "fs/dir.h"
 
@@ -86,7 +86,8 @@ static unsigned read_records(const uint8_t *records, unsigned bytes, uint64_t co
 	return end - start;
 }
 
-MAY_WAIT int dir_read(const struct inode *directory, uint64_t cookie, uint8_t *buffer, unsigned size, unsigned *out_bytes)
+MAY_WAIT int dir_read(const struct inode *directory, uint64_t cookie, uint8_t *buffer, unsigned size,
+	unsigned *out_bytes)
 {
 	const struct tree tree = {.inode = (struct inode *)directory, .type = BLOCK_DIR_NODE};
 	struct tree_leaf leaf;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Changing directories. prepare copies the records of the fork or leaf that an entry belongs to, edits the copy, and plans how
- * it is to be put back; apply puts it back.
+ * Changing directories. prepare copies the records of the fork or leaf that an entry belongs to, edits the copy, and
+ * plans how it is to be put back; apply puts it back.
  *
- * A rename inside a directory edits two entries. In one leaf, or inline, that is one copy with both edits. In two leaves it is
- * two plans: the first only ever removes or replaces, the second only ever adds or replaces, and tree.h says why these two
- * can share a transaction.
+ * A rename inside a directory edits two entries. In one leaf, or inline, that is one copy with both edits. In two
+ * leaves it is two plans: the first only ever removes or replaces, the second only ever adds or replaces, and tree.h
+ * says why these two can share a transaction.
  */
 #include "fs/dir.h"
 
@@ -53,15 +53,19 @@ static void records_remove(struct dir_change *plan, const struct dir_change *edi
 	plan->count--;
 }
 
-static void records_replace(struct dir_change *plan, const struct dir_change *edit)
+static void records_ino(struct dir_change *plan, uint64_t key, uint64_t ino)
 {
-	struct disk_dirent *dirent = (struct disk_dirent *)(plan->records + records_find(plan, edit->key));
-
-	dirent->ino = le64_set(edit->ino);
-	dirent->type = (uint8_t)edit->type;
+	((struct disk_dirent *)(plan->records + records_find(plan, key)))->ino = le64_set(ino);
 }
 
-/* One edit of the copied records. -EUCLEAN: the entry that was found a moment ago does not stand where its key belongs. */
+static void records_replace(struct dir_change *plan, const struct dir_change *edit)
+{
+	records_ino(plan, edit->key, edit->ino);
+	((struct disk_dirent *)(plan->records + records_find(plan, edit->key)))->type = (uint8_t)edit->type;
+}
+
+/* One edit of the copied records. -EUCLEAN: the entry that was found a moment ago does not stand where its key belongs.
+ * */
 static int records_edit(struct dir_change *plan, const struct dir_change *edit, uint64_t block)
 {
 	const unsigned at = records_find(plan, edit->key);
@@ -132,7 +136,8 @@ MAY_WAIT static int plan_inline(struct tx_part *part, struct dir_change *plan, c
 }
 
 /* Plans the leaf of the entry's key. @second: planned along when it belongs to the same leaf; *out_both says so. */
-MAY_WAIT static int plan_leaf(struct tx_part *part, struct dir_change *plan, const struct dir_change *second, bool *out_both)
+MAY_WAIT static int plan_leaf(struct tx_part *part, struct dir_change *plan, const struct dir_change *second,
+	bool *out_both)
 {
 	struct tree_change *change = &plan->tree_change;
 	struct tree_leaf leaf;
@@ -184,12 +189,13 @@ MAY_WAIT static int rename_prepare(struct tx_part *part, struct change *base)
 	struct dir_change *first = &change->first, *second = &change->second;
 	bool both;
 
-	if (change->from.length == change->to.length && !memcmp(change->from.bytes, change->to.bytes, change->to.length))
+	if (change->from.length == change->to.length &&
+		!memcmp(change->from.bytes, change->to.bytes, change->to.length))
 		return -EINVAL;
-	dir_change_init(first, change->exchange ? DIR_REPLACE : DIR_REMOVE, change->directory, change->from, change->to_ino,
-		change->to_type, change->now);
-	dir_change_init(second, change->exchange || change->replace ? DIR_REPLACE : DIR_ADD, change->directory, change->to,
-		change->ino, change->type, change->now);
+	dir_change_init(first, change->exchange ? DIR_REPLACE : DIR_REMOVE, change->directory, change->from,
+		change->to_ino, change->to_type, change->now);
+	dir_change_init(second, change->exchange || change->replace ? DIR_REPLACE : DIR_ADD, change->directory,
+		change->to, change->ino, change->type, change->now);
 	int error = directory_pin(part, change->directory, change->nlink_delta);
 	if (!error)
 		error = edit_locate(first);
@@ -260,7 +266,7 @@ static void change_apply(struct tx_part *part, struct change *base)
 
 	/* The number was not known when the records were made. */
 	if (!change->ino && change->action != DIR_REMOVE)
-		((struct disk_dirent *)(change->records + records_find(change, change->key)))->ino = le64_set(*change->ino_from);
+		records_ino(change, change->key, *change->ino_from);
 	plan_apply(part, change);
 	directory_log(part, change->directory, entries_delta(change), change->nlink_delta, change->now);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Free runs as an AVL tree. A change walks down remembering the links it followed (struct path) and then walks the same
- * links up, rebalancing and recomputing `largest`; a rotation below a link changes only what that link holds, so the links
- * above stay good. Runs cannot number more than half the blocks of a group, which bounds the height.
+ * links up, rebalancing and recomputing `largest`; a rotation below a link changes only what that link holds, so the
+ * links above stay good. Runs cannot number more than half the blocks of a group, which bounds the height.
  */
 #include "fs/freespace.h"
 
@@ -345,7 +345,8 @@ static const struct freespace_node *run_choose(const struct freespace *space, co
 	return run_first_fit(space, 0, freespace_largest(space));
 }
 
-bool freespace_take(struct freespace *space, const struct freespace_wish *wish, uint32_t *out_start, uint32_t *out_count)
+bool freespace_take(struct freespace *space, const struct freespace_wish *wish, uint32_t *out_start,
+	uint32_t *out_count)
 {
 	struct freespace_node *before, *after;
 

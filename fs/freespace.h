@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The free runs of one allocation group in memory: a balanced tree by start, each node knowing the longest run below it.
- * Blocks are AG-relative. Neighbouring runs are always merged, runs never overlap. One owner; nothing waits.
+ * The free runs of one allocation group in memory: a balanced tree by start, each node knowing the longest run below
+ * it. Blocks are AG-relative. Neighbouring runs are always merged, runs never overlap. One owner; nothing waits.
  *
- * Nodes come from a pool that all groups of an owner share; it grows by slabs and keeps them. A call that would need a node
- * when there is none answers -ENOMEM and changes nothing; freespace_pool_reserve beforehand excludes that.
+ * Nodes come from a pool that all groups of an owner share; it grows by slabs and keeps them. A call that would need a
+ * node when there is none answers -ENOMEM and changes nothing; freespace_pool_reserve beforehand excludes that.
  */
 #ifndef LANEFS_FS_FREESPACE_H
 #define LANEFS_FS_FREESPACE_H
@@ -45,16 +45,20 @@ int freespace_remove(struct freespace *space, uint32_t start, uint32_t count) MU
 /* All of [start, start + count) is free. */
 bool freespace_contains(const struct freespace *space, uint32_t start, uint32_t count);
 
-/* Takes a run of @min to @want blocks: at @goal itself when at least @min blocks are free there; else from the start of the
- * first run behind @goal that has @want, or of the first in the group; else from the longest, when it has @min. False: no
- * run is long enough. Never fails for memory. */
+/* Takes a run of @min to @want blocks: at @goal itself when at least @min blocks are free there; else from the start of
+ * the first run behind @goal that has @want, or of the first in the group; else from the longest, when it has @min.
+ * False: no run is long enough. Never fails for memory. */
 struct freespace_wish {
 	uint32_t goal, want, min;       /* min >= 1 */
 };
-bool freespace_take(struct freespace *space, const struct freespace_wish *wish, uint32_t *out_start, uint32_t *out_count);
+bool freespace_take(struct freespace *space, const struct freespace_wish *wish, uint32_t *out_start,
+	uint32_t *out_count);
 
 static inline uint32_t freespace_total(const struct freespace *space) { return space->total; }
-static inline uint32_t freespace_largest(const struct freespace *space) { return space->root ? space->root->largest : 0; }
+static inline uint32_t freespace_largest(const struct freespace *space)
+{
+	return space->root ? space->root->largest : 0;
+}
 /* The first run that ends behind @from, whole. False: none. Walk: from = start + count. */
 bool freespace_next(const struct freespace *space, uint32_t from, uint32_t *out_start, uint32_t *out_count);
 /* NULL, or what is wrong with the tree. For tests. */

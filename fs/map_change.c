@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Changing extent maps: prepare reads the list of extents that the range belongs to, decides how far the change reaches, names
- * the runs that become free, and builds the new list; apply puts it into the fork or the leaf.
+ * Changing extent maps: prepare reads the list of extents that the range belongs to, decides how far the change
+ * reaches, names the runs that become free, and builds the new list; apply puts it into the fork or the leaf.
  */
 #include "fs/map.h"
 
@@ -93,7 +93,8 @@ static void list_append(struct map_change *change, struct disk_extent extent)
 {
 	struct disk_extent *last = change->count ? &change->records[change->count - 1] : NULL;
 
-	if (last && disk_extent_end(last) == le64_get(extent.logical) && le32_get(last->flags) == le32_get(extent.flags) &&
+	if (last && disk_extent_end(last) == le64_get(extent.logical) &&
+		le32_get(last->flags) == le32_get(extent.flags) &&
 		le64_get(last->physical) + le32_get(last->length) == le64_get(extent.physical) &&
 		le32_get(extent.length) <= UINT32_MAX - le32_get(last->length))
 		last->length = le32_set(le32_get(last->length) + le32_get(extent.length));
@@ -156,7 +157,8 @@ MAY_WAIT static int plan_put(struct tx_part *part, struct map_change *change)
 }
 
 /* What depends on the old list; it is not looked at afterwards. */
-MAY_WAIT static int plan_list(struct tx_part *part, struct map_change *change, const struct map_list *list, struct freed *freed)
+MAY_WAIT static int plan_list(struct tx_part *part, struct map_change *change, const struct map_list *list,
+	struct freed *freed)
 {
 	uint64_t end = change->length > UINT64_MAX - change->logical ? UINT64_MAX : change->logical + change->length;
 	const int error = change_clip(change, list, &end);
@@ -219,8 +221,8 @@ static void change_apply(struct tx_part *part, struct change *base)
 	}
 }
 
-void map_change_init(struct map_change *change, struct inode *inode, uint64_t logical, uint64_t physical, uint64_t length,
-	bool unwritten)
+void map_change_init(struct map_change *change, struct inode *inode, uint64_t logical, uint64_t physical,
+	uint64_t length, bool unwritten)
 {
 	*change = (struct map_change){
 		.change = {.prepare = change_prepare, .apply = change_apply},

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * File-range locks as one list in order of arrival, granted and waiting together. A range is granted when nothing that
- * arrived before it conflicts with it, whether that is granted itself or still waits: so an exclusive waiter is not overtaken
- * for ever. The list is as long as there are operations on the file, which requests_max bounds.
+ * arrived before it conflicts with it, whether that is granted itself or still waits: so an exclusive waiter is not
+ * overtaken for ever. The list is as long as there are operations on the file, which requests_max bounds.
  */
 #include "fs/range.h"
 

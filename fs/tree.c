@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Searching a tree. Going down, the level falls by one from node to node, so that a walk over damaged pointers ends; the key
- * range of a child is cut to its parent's, so that walking from leaf to leaf by `high` always makes progress.
+ * Searching a tree. Going down, the level falls by one from node to node, so that a walk over damaged pointers ends;
+ * the key range of a child is cut to its parent's, so that walking from leaf to leaf by `high` always makes progress.
  */
 #include "fs/tree.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * B+trees in 4 KiB nodes, for extents and directories: 64-bit keys, leaves hold records that start with their key.
- * The root is named by the inode's fork (FORK_TREE). A change replaces the contents of one leaf: it is planned exactly in the
- * prepare step (which nodes split, which become empty and are freed, all pinned and allocated) and done in apply.
- * Call under inode->lock: shared to search, exclusive to plan and apply.
+ * The root is named by the inode's fork (FORK_TREE). A change replaces the contents of one leaf: it is planned exactly
+ * in the prepare step (which nodes split, which become empty and are freed, all pinned and allocated) and done in
+ * apply. Call under inode->lock: shared to search, exclusive to plan and apply.
  *
  * In every inner node the first key is the lower end of the node's own key range (0 on the leftmost path), so a child's
- * range is [its key, the next key). A node is not merged with its neighbours when it becomes small; it is freed when it is
- * empty, and an inner root with one child gives way to the child.
+ * range is [its key, the next key). A node is not merged with its neighbours when it becomes small; it is freed when it
+ * is empty, and an inner root with one child gives way to the child.
  */
 #ifndef LANEFS_FS_TREE_H
 #define LANEFS_FS_TREE_H
@@ -21,11 +21,15 @@ struct tree {
 /* Bytes of the record at @record (at least FS_DIRENT_FIXED bytes of a directory entry may be read). */
 unsigned tree_record_bytes(enum block_type type, const void *record);
 static inline uint64_t tree_record_key(const void *record) { return le64_get(*(const le64_t *)record); }
-static inline const struct tree_node *tree_node_of(const struct buf *buf) { return (const struct tree_node *)buf->data; }
+static inline const struct tree_node *tree_node_of(const struct buf *buf)
+{
+	return (const struct tree_node *)buf->data;
+}
 /* Payload bytes that a node may fill: FS_NODE_BYTES. Weak, so that unit tests get small nodes and tall trees. */
 unsigned tree_node_bytes(void);
 
-/* The leaf that holds @key, pinned (buf_put by the caller): low and high are its key range [low, high), low <= key < high. */
+/* The leaf that holds @key, pinned (buf_put by the caller): low and high are its key range [low, high), low <= key <
+ * high. */
 struct tree_leaf {
 	struct buf *buf;
 	uint64_t low, high;             /* high: UINT64_MAX for the last leaf */
@@ -36,25 +40,25 @@ MAY_WAIT int tree_find_leaf(const struct tree *tree, uint64_t key, struct tree_l
 struct tree_change {
 	struct tree tree;
 	uint64_t key;
-	/* The leaf's new records: sorted, within its key range; @bytes <= 2 * tree_node_bytes() - FS_DIRENT_MAX. Valid until apply
-	 * (tx_scratch). None: the leaf is freed, and empty parents with it. */
+	/* The leaf's new records: sorted, within its key range; @bytes <= 2 * tree_node_bytes() - FS_DIRENT_MAX. Valid
+	 * until apply (tx_scratch). None: the leaf is freed, and empty parents with it. */
 	const uint8_t *records;
 	unsigned bytes, count;
-	/* Not 0: the leaf's range is to reach up to this key, because its last record does. No key in between is in use. */
+	/* Not 0: the leaf's range is to reach up to this key, because its last record does. No key in between is in
+	 * use. */
 	uint64_t high;
-	/* Two changes of one tree in one transaction: the first may remove a leaf (keep_root set), the second, of another leaf,
-	 * may split one; planned and applied in this order. */
+	/* Two changes of one tree in one transaction: the first may remove a leaf (keep_root set), the second, of
+	 * another leaf, may split one; planned and applied in this order. */
 	bool keep_root;
 	const struct tree_change *after;
 	/* ---- planned; the caller looks at the first two ---- */
-	bool emptied;                   /* that was the last leaf: the whole tree is freed, apply leaves an empty fork whose format
-	                                   is the caller's business */
+	bool emptied;                   /* the whole tree goes; apply leaves an empty fork, the caller sets its format */
 	int blocks_delta;               /* nodes allocated less nodes freed */
 	struct buf *path[FS_TREE_LEVEL_MAX + 1];    /* path[0]: leaf */
 	unsigned levels;                            /* nodes on the path */
 	unsigned split_levels;                      /* levels 0.. that split; 0: none */
 	unsigned split_bytes, split_count;          /* of the leaf's records that stay left */
-	bool append;                                /* records were added behind the last one: leave full nodes behind */
+	bool append;                                /* behind the last record: leave full nodes behind */
 	bool grow;                                  /* a new root over the old one */
 	unsigned removed_levels;                    /* levels 0.. of the path that are freed; 0: none */
 	bool collapse;                              /* the root gives way to new_root */
@@ -67,8 +71,8 @@ struct tree_change {
 	struct buf *fresh_buf[FS_TREE_LEVEL_MAX + 2];
 	unsigned fresh_count;
 };
-/* Adds the node blocks to inode.disk.blocks in apply and sets root and level in the fork; inode_pin and inode_log are the
- * caller's. -EFBIG: the tree would be too high. */
+/* Adds the node blocks to inode.disk.blocks in apply and sets root and level in the fork; inode_pin and inode_log are
+ * the caller's. -EFBIG: the tree would be too high. */
 MAY_WAIT int tree_plan(struct tx_part *part, struct tree_change *change) MUST_CHECK;
 void tree_apply(struct tx_part *part, struct tree_change *change);
 /* From inline to a tree of one leaf with these records (bytes <= tree_node_bytes()); apply replaces the fork. */

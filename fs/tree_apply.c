@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The apply half of a tree change: writes what tree_plan.c has planned, into pinned blocks, without a wait. Only bytes that
- * differ are reported to the log.
+ * The apply half of a tree change: writes what tree_plan.c has planned, into pinned blocks, without a wait. Only bytes
+ * that differ are reported to the log.
  */
 #include "fs/tree.h"
 
@@ -40,7 +40,8 @@ static unsigned words_same(const uint8_t *a, const uint8_t *b, unsigned bytes)
 }
 
 /* The node's records become these; what is equal already stays untouched. */
-static void node_set_records(struct tx_part *part, struct buf *buf, const uint8_t *records, unsigned bytes, unsigned count)
+static void node_set_records(struct tx_part *part, struct buf *buf, const uint8_t *records, unsigned bytes,
+	unsigned count)
 {
 	uint8_t *payload = node_of(buf)->payload;
 	const unsigned start = words_same(payload, records, bytes);
@@ -80,7 +81,8 @@ static void inner_set_count(struct tx_part *part, struct buf *buf, unsigned coun
 static void inner_set_key(struct tx_part *part, struct buf *buf, unsigned slot, uint64_t key)
 {
 	tree_pointers(buf)[slot].key = le64_set(key);
-	node_dirty_payload(part, buf, slot * sizeof(struct tree_pointer), slot * sizeof(struct tree_pointer) + sizeof(le64_t));
+	node_dirty_payload(part, buf, slot * sizeof(struct tree_pointer),
+		slot * sizeof(struct tree_pointer) + sizeof(le64_t));
 }
 
 static void inner_insert(struct tx_part *part, struct buf *buf, unsigned position, struct tree_pointer pointer)
@@ -95,8 +97,8 @@ static void inner_insert(struct tx_part *part, struct buf *buf, unsigned positio
 }
 
 /* The node with one pointer more at @position, in two halves; returns the pointer to the right one. */
-static struct tree_pointer inner_split(struct tx_part *part, struct tree_change *change, unsigned level, unsigned position,
-	struct tree_pointer pointer)
+static struct tree_pointer inner_split(struct tx_part *part, struct tree_change *change, unsigned level,
+	unsigned position, struct tree_pointer pointer)
 {
 	struct buf *left = change->path[level], *right = change->fresh_buf[level];
 	struct tree_pointer *from = tree_pointers(left), *to = tree_pointers(right);
@@ -132,8 +134,10 @@ static void apply_split(struct tx_part *part, struct tree_change *change)
 	node_set_records(part, change->path[0], change->records, change->split_bytes, change->split_count);
 
 	struct tree_pointer pointer = {.key = le64_set(tree_record_key(rest)), .child = le64_set(right->block)};
-	for (unsigned level = 1; level < change->split_levels; level++)
-		pointer = inner_split(part, change, level, tree_slot(tree_node_of(change->path[level]), change->key) + 1, pointer);
+	for (unsigned level = 1; level < change->split_levels; level++) {
+		const unsigned slot = tree_slot(tree_node_of(change->path[level]), change->key);
+		pointer = inner_split(part, change, level, slot + 1, pointer);
+	}
 	if (!change->grow) {
 		struct buf *parent = change->path[change->split_levels];
 		inner_insert(part, parent, tree_slot(tree_node_of(parent), change->key) + 1, pointer);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The prepare half of a tree change: which nodes will be written, made and freed. What is found here holds until apply, since
- * the inode is locked exclusively. Slots are not remembered: apply finds them again by key, so that a change that was
- * planned before it (after) may shift them.
+ * The prepare half of a tree change: which nodes will be written, made and freed. What is found here holds until apply,
+ * since the inode is locked exclusively. Slots are not remembered: apply finds them again by key, so that a change that
+ * was planned before it (after) may shift them.
  *
  *   splitting   levels 0 .. split_levels-1 of the path get a right half each; level split_levels takes one pointer more
  *               in place, or is a new root.
- *   removing    levels 0 .. removed_levels-1 of the path are freed; level removed_levels loses one pointer. If that was its
+ *   removing    levels 0 .. removed_levels-1 of the path are freed; level removed_levels loses one pointer. If that was
+ * its
  *               first, the next child inherits the key range, and the first keys down that child's left edge follow.
  *   collapsing  a root that is left with one child is freed, and so on down.
  *   emptied     the path was all there was: every node of it is freed.
@@ -76,7 +77,8 @@ MAY_WAIT static int fresh_pin(struct tx_part *part, struct tree_change *change, 
 
 /* ---- splitting ---- */
 
-/* True when the leaf's old records all stay and new ones come behind them, as when a file is written from front to end. */
+/* True when the leaf's old records all stay and new ones come behind them, as when a file is written from front to end.
+ * */
 static bool leaf_appends(const struct tree_change *change)
 {
 	const struct tree_node *leaf = tree_node_of(change->path[0]);
@@ -135,8 +137,10 @@ MAY_WAIT static int plan_split(struct tx_part *part, struct tree_change *change)
 
 /* ---- removing ---- */
 
-/* The nodes under @block, at @level and down its left edge, whose first keys change or that are freed by the collapse. */
-MAY_WAIT static int chain_pin(struct tx_part *part, struct tree_change *change, uint64_t block, unsigned level, bool fix)
+/* The nodes under @block, at @level and down its left edge, whose first keys change or that are freed by the collapse.
+ * */
+MAY_WAIT static int chain_pin(struct tx_part *part, struct tree_change *change, uint64_t block, unsigned level,
+	bool fix)
 {
 	bool collapsing = change->collapse;
 
@@ -210,6 +214,14 @@ static unsigned neighbour_level(const struct tree_change *change, unsigned from)
 	return change->levels;
 }
 
+/* The key at the upper end of the path's child, in the node at a level that neighbour_level found. */
+static uint64_t separator_key(const struct tree_change *change, unsigned level)
+{
+	struct buf *buf = change->path[level];
+
+	return le64_get(tree_pointers(buf)[tree_slot(tree_node_of(buf), change->key) + 1].key);
+}
+
 MAY_WAIT static int plan_widen(struct tx_part *part, struct tree_change *change)
 {
 	const unsigned level = neighbour_level(change, 1);
@@ -227,7 +239,7 @@ MAY_WAIT static int plan_widen(struct tx_part *part, struct tree_change *change)
 	if (next + 1 < le16_get(tree_node_of(change->path[level])->count))
 		end = le64_get(pointers[next + 1].key);
 	else if (above < change->levels)
-		end = le64_get(tree_pointers(change->path[above])[tree_slot(tree_node_of(change->path[above]), change->key) + 1].key);
+		end = separator_key(change, above);
 	if (change->high >= end)
 		return fs_corrupt(part->owner->fs, change->path[level]->block, "pointer.key");
 	int error = chain_pin(part, change, le64_get(pointers[next].child), level - 1, true);

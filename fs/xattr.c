@@ -35,9 +35,8 @@ int xattr_name_parse(struct fs_name name, struct xattr_name *out)
 			return -EINVAL;
 		if (out->length > FS_NAME_MAX)
 			return -ERANGE;
-		if (out->namespace == XATTR_SYSTEM && !name_is(out, XATTR_ACL_ACCESS) && !name_is(out, XATTR_ACL_DEFAULT))
-			return -EOPNOTSUPP;
-		return 0;
+		const bool acl = name_is(out, XATTR_ACL_ACCESS) || name_is(out, XATTR_ACL_DEFAULT);
+		return out->namespace == XATTR_SYSTEM && !acl ? -EOPNOTSUPP : 0;
 	}
 	return -EOPNOTSUPP;
 }
@@ -157,7 +156,8 @@ MAY_WAIT int xattr_get(struct inode *inode, struct xattr_name name, void *value,
 	return error ? error : -ENODATA;
 }
 
-MAY_WAIT int fs_xattr_get(struct fs *fs, uint64_t ino, struct fs_name name, void *value, uint32_t size, uint32_t *out_length)
+MAY_WAIT int fs_xattr_get(struct fs *fs, uint64_t ino, struct fs_name name, void *value, uint32_t size,
+	uint32_t *out_length)
 {
 	struct inode_lock lock = {.ino = ino};
 	struct xattr_name parsed;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Extended attributes: records at the end of the inode's fork while there is room, then in a chain of xattr blocks; a record
- * stands whole in the fork or in one block. Values over FS_XATTR_INTERNAL_MAX stand in blocks of their own that the record
- * names. The operations on them are in fs.h.
+ * Extended attributes: records at the end of the inode's fork while there is room, then in a chain of xattr blocks; a
+ * record stands whole in the fork or in one block. Values over FS_XATTR_INTERNAL_MAX stand in blocks of their own that
+ * the record names. The operations on them are in fs.h.
  *
  * | xattr.c         names, searching, get and list   | xattr_drop.c  an inode that goes loses them all      |
  * | xattr_change.c  set and remove as a change       | xattr_acl.c   what an access ACL says of the mode    |
@@ -30,7 +30,8 @@ struct xattr_name {
 #define XATTR_CAPABILITY ((struct xattr_name){.namespace = XATTR_SECURITY, .bytes = "capability", .length = 10})
 #define XATTR_ACL_ACCESS "posix_acl_access"
 #define XATTR_ACL_DEFAULT "posix_acl_default"
-/* From a name with prefix. -EOPNOTSUPP: another prefix, or a system. name that is no ACL; -EINVAL: nothing behind it; -ERANGE. */
+/* From a name with prefix. -EOPNOTSUPP: another prefix, or a system. name that is no ACL; -EINVAL: nothing behind it;
+ * -ERANGE. */
 int xattr_name_parse(struct fs_name name, struct xattr_name *out) MUST_CHECK;
 
 /* False: the inode has none at all, known without a wait. */
@@ -39,11 +40,12 @@ static inline bool xattr_any(const struct inode *inode)
 	return inode->disk.xattr_bytes || le64_get(inode->disk.xattr_block);
 }
 /* *out_length: bytes of the value. size 0 asks for it. -ENODATA, -ERANGE (size too small). */
-MAY_WAIT int xattr_get(struct inode *inode, struct xattr_name name, void *value, uint32_t size, uint32_t *out_length) MUST_CHECK;
+MAY_WAIT int xattr_get(struct inode *inode, struct xattr_name name, void *value, uint32_t size,
+	uint32_t *out_length) MUST_CHECK;
 
-/* Sets or removes one attribute, as a change of the part of the inode's owner: pins and logs the inode, ctime is @now. One per
- * inode and transaction; together with another change of the fork only when it removes. Errors of prepare: -EEXIST, -ENODATA
- * (flags; remove), -ENOSPC, and -E2BIG when @blocks is too few. */
+/* Sets or removes one attribute, as a change of the part of the inode's owner: pins and logs the inode, ctime is @now.
+ * One per inode and transaction; together with another change of the fork only when it removes. Errors of prepare:
+ * -EEXIST, -ENODATA (flags; remove), -ENOSPC, and -E2BIG when @blocks is too few. */
 struct xattr_change {
 	struct change change;
 	struct inode *inode;
@@ -78,8 +80,8 @@ enum { XATTR_SMALL_BLOCKS = 9, XATTR_LARGE_BLOCKS = JOURNAL_TX_BLOCKS_MAX };
  * reference, and nobody else works on the inode. */
 MAY_WAIT int xattr_drop_all(struct inode *inode) MUST_CHECK;
 
-/* What an access ACL (bytes of system.posix_acl_access) says of the permission bits; *out_only_mode: it says nothing else, and
- * need not be kept. -EINVAL: it is none. */
+/* What an access ACL (bytes of system.posix_acl_access) says of the permission bits; *out_only_mode: it says nothing
+ * else, and need not be kept. -EINVAL: it is none. */
 int xattr_acl_mode(const void *value, uint32_t length, uint32_t *out_bits, bool *out_only_mode) MUST_CHECK;
 
 /* ---- for the files of xattrs ---- */
@@ -107,7 +109,8 @@ static inline unsigned xattr_value_blocks(uint32_t length)
 static inline unsigned xattr_bytes(unsigned name_length, uint32_t value_length)
 {
 	const unsigned blocks = xattr_value_blocks(value_length);
-	return FS_XATTR_FIXED + (unsigned)align_up(name_length, 8) + (blocks ? 8 * blocks : (unsigned)align_up(value_length, 8));
+	const unsigned payload = blocks ? 8 * blocks : (unsigned)align_up(value_length, 8);
+	return FS_XATTR_FIXED + (unsigned)align_up(name_length, 8) + payload;
 }
 static inline unsigned xattr_record_bytes(const struct disk_xattr *record)
 {

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * POSIX ACLs in the form in which xattrs carry them: a version, then entries of tag, permissions and id, little-endian, in
- * the order in which the tags are listed here.
+ * POSIX ACLs in the form in which xattrs carry them: a version, then entries of tag, permissions and id, little-endian,
+ * in the order in which the tags are listed here.
  */
 #include "fs/xattr.h"
 
 enum { ACL_VERSION = 2 };
-enum acl_tag { ACL_USER_OBJ = 0x01, ACL_USER = 0x02, ACL_GROUP_OBJ = 0x04, ACL_GROUP = 0x08, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
+enum acl_tag {
+	ACL_USER_OBJ = 0x01,
+	ACL_USER = 0x02,
+	ACL_GROUP_OBJ = 0x04,
+	ACL_GROUP = 0x08,
+	ACL_MASK = 0x10,
+	ACL_OTHER = 0x20,
+};
 
 struct acl_entry {
 	le16_t tag;
@@ -18,7 +25,8 @@ _Static_assert(sizeof(struct acl_entry) == 8, "size of an ACL entry");
 /* Sets of tags that are complete: without named entries no mask is needed, with them it is. */
 static bool tags_complete(unsigned seen)
 {
-	const unsigned needed = ACL_USER_OBJ | ACL_GROUP_OBJ | ACL_OTHER | (seen & (ACL_USER | ACL_GROUP) ? ACL_MASK : 0);
+	const unsigned mask = seen & (ACL_USER | ACL_GROUP) ? ACL_MASK : 0;
+	const unsigned needed = ACL_USER_OBJ | ACL_GROUP_OBJ | ACL_OTHER | mask;
 
 	return (seen & needed) == needed;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Setting and removing an attribute. prepare walks fork and chain once: where the old record is, what stands in front of its
- * block, and which block has room. A new record goes into the fork if it fits, else into the old one's block, else into the
- * first block with room, else into a new block at the head of the chain. A block that loses its last record leaves the chain.
+ * Setting and removing an attribute. prepare walks fork and chain once: where the old record is, what stands in front
+ * of its block, and which block has room. A new record goes into the fork if it fits, else into the old one's block,
+ * else into the first block with room, else into a new block at the head of the chain. A block that loses its last
+ * record leaves the chain.
  */
 #include "fs/xattr.h"
 
@@ -155,8 +156,8 @@ MAY_WAIT static int fresh_plan(struct tx_part *part, struct xattr_change *change
 		int error = tx_alloc(part, goal, wanted - got, 1, &run);
 		for (uint32_t i = 0; i < run.count && !error; i++, got++) {
 			const bool value = got < change->new_value_count;
-			error = tx_pin_new(part, run.block + i, value ? BLOCK_XATTR_VALUE : BLOCK_XATTR, change->inode->ino,
-				value ? &change->new_value[got] : &change->to);
+			error = tx_pin_new(part, run.block + i, value ? BLOCK_XATTR_VALUE : BLOCK_XATTR,
+				change->inode->ino, value ? &change->new_value[got] : &change->to);
 		}
 		if (error)
 			return error;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * An inode that is being freed loses its attributes: the fork's first, then block by block from the head of the chain. One
- * transaction takes the records at the front of a stretch, as many as have no more value blocks than it can free; when that
- * is all of them, the stretch goes too. A crash in between leaves an inode with fewer attributes in its orphan chain.
+ * An inode that is being freed loses its attributes: the fork's first, then block by block from the head of the chain.
+ * One transaction takes the records at the front of a stretch, as many as have no more value blocks than it can free;
+ * when that is all of them, the stretch goes too. A crash in between leaves an inode with fewer attributes in its
+ * orphan chain.
  */
 #include "fs/xattr.h"
 
@@ -69,7 +70,8 @@ MAY_WAIT static int drop_prepare(struct tx_part *part, struct change *base)
 	if (!error)
 		error = drop_area(part, drop);
 	for (unsigned i = 0; i < drop->value_count && !error; i++)
-		error = xattr_free_block(part, drop->inode, le64_get(drop->values[i]), BLOCK_XATTR_VALUE, &drop->cached[i]);
+		error = xattr_free_block(part, drop->inode, le64_get(drop->values[i]), BLOCK_XATTR_VALUE,
+			&drop->cached[i]);
 	return error;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The operations that set and remove attributes. Most values are small, so a small reservation is tried first; prepare finds
- * out when one of the two values has blocks of its own.
+ * The operations that set and remove attributes. Most values are small, so a small reservation is tried first; prepare
+ * finds out when one of the two values has blocks of its own.
  *
  * Setting an access ACL sets the permission bits that it implies, and one that says no more than they do is not kept.
  * (Inheritance of default ACLs and the ACL's part of chmod are not built.)
@@ -133,8 +133,8 @@ MAY_WAIT static int change_run(struct fs *fs, const struct request *request)
 	return error;
 }
 
-MAY_WAIT int fs_xattr_set(struct fs *fs, uint64_t ino, struct fs_name name, const void *value, uint32_t length, int flags,
-	const struct fs_cred *cred)
+MAY_WAIT int fs_xattr_set(struct fs *fs, uint64_t ino, struct fs_name name, const void *value, uint32_t length,
+	int flags, const struct fs_cred *cred)
 {
 	struct request request = {.ino = ino, .value = value, .length = length, .flags = flags, .cred = cred};
 	const int error = xattr_name_parse(name, &request.name);

@@ -93,7 +93,8 @@ MAY_WAIT int tx_pin_new(struct tx_part *part, uint64_t block, enum block_type ty
 	CHECK(fake.in_prepare && !fresh->free && !fresh->buf.valid);
 	if (error)
 		return error;
-	fresh->buf = (struct buf){.block = block, .type = (uint16_t)type, .owner_id = owner_id, .valid = true, .pins = 1};
+	fresh->buf = (struct buf){.block = block, .type = (uint16_t)type, .owner_id = owner_id, .valid = true};
+	fresh->buf.pins = 1;
 	fresh->buf.data = calloc(1, FS_BLOCK_SIZE);
 	fresh->snapshot = calloc(1, FS_BLOCK_SIZE);
 	block_header_init(fresh->buf.data, type, block, le64_get(fake.fs.super.fsid), owner_id);
@@ -316,7 +317,8 @@ struct level {
 	unsigned next;
 };
 
-static void level_enter(struct level *levels, unsigned at, uint64_t block, const struct inode *inode, enum block_type type)
+static void level_enter(struct level *levels, unsigned at, uint64_t block, const struct inode *inode,
+	enum block_type type)
 {
 	levels[at].node = fake_block(block);
 	levels[at].next = 0;

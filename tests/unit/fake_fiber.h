@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Fibers without a reactor, for unit tests of code that only parks and wakes: a handful of coroutines on one thread, run in
- * turn until all have ended. Implements fiber_self, fiber_park and fiber_wake.
+ * Fibers without a reactor, for unit tests of code that only parks and wakes: a handful of coroutines on one thread,
+ * run in turn until all have ended. Implements fiber_self, fiber_park and fiber_wake.
  */
 #ifndef LANEFS_TESTS_FAKE_FIBER_H
 #define LANEFS_TESTS_FAKE_FIBER_H

@@ -16,8 +16,8 @@ unsigned tree_node_bytes(void)
 void fake_init(unsigned node_bytes)
 {
 	char message[256];
-	const struct mkfs_options options = {.size_bytes = MIB(256), .journal_bytes = MIB(1), .ag_bytes = MIB(16), .small = true,
-		.fsid = 77, .journal_id = 78, .hash_seed = 79, .first_sequence = 1};
+	const struct mkfs_options options = {.size_bytes = MIB(256), .journal_bytes = MIB(1), .ag_bytes = MIB(16),
+		.small = true, .fsid = 77, .journal_id = 78, .hash_seed = 79, .first_sequence = 1};
 
 	memset(&fake, 0, sizeof(fake));
 	CHECK(!mkfs_plan(&options, &fake.fs.super, message, sizeof(message)));

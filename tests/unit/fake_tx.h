@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Cache, transactions and inodes without a log or a device, for unit tests of what stands on them: blocks are memory, one
- * owner has them all, nothing waits. What it checks after every transaction:
+ * Cache, transactions and inodes without a log or a device, for unit tests of what stands on them: blocks are memory,
+ * one owner has them all, nothing waits. What it checks after every transaction:
  *   - prepare changed no block; apply changed only bytes that tx_dirty named, of blocks that were pinned
  *   - every touched block passes its verifier, every freed metadata block was killed, every changed inode was logged
  *   - no pin is left, an allocated block was free, a freed one in use, none is freed twice
@@ -49,7 +49,8 @@ uint64_t fake_take(uint32_t count);
 uint64_t fake_take_at(uint64_t block, uint32_t count); /* these, which are free */
 void fake_give(uint64_t block, uint32_t count);
 bool fake_in_use(uint64_t block);
-/* Every node of the inode's tree: levels, key ranges, counts; returns the number of nodes. Records go to @leaf in order. */
+/* Every node of the inode's tree: levels, key ranges, counts; returns the number of nodes. Records go to @leaf in
+ * order. */
 typedef void (*fake_leaf_fn)(const struct tree_node *leaf, uint64_t low, uint64_t high, void *arg);
 unsigned fake_tree_check(const struct inode *inode, enum block_type type, fake_leaf_fn leaf, void *arg);
 

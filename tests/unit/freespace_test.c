@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The free-run tree against a bitmap: random adds, removals and takes, the same on both, compared run by run; and the choice
- * that freespace_take makes, against a plain search of the bitmap.
+ * The free-run tree against a bitmap: random adds, removals and takes, the same on both, compared run by run; and the
+ * choice that freespace_take makes, against a plain search of the bitmap.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +49,8 @@ static bool model_choose(const struct model *model, const struct freespace_wish 
 	}
 	for (uint32_t i = 0; i < 2 * BLOCKS; i++) {
 		const uint32_t block = i < BLOCKS ? i : i - BLOCKS;
-		if (!(i < BLOCKS && block < wish->goal) && model_starts(model, block) && model_run(model, block) >= wish->want) {
+		const bool wrapped_or_behind = i >= BLOCKS || block >= wish->goal;
+		if (wrapped_or_behind && model_starts(model, block) && model_run(model, block) >= wish->want) {
 			*out = block;
 			return true;
 		}
@@ -144,6 +145,11 @@ static void test_random_changes_match_a_bitmap(void **state)
 	free(model);
 }
 
+static bool take(struct freespace *space, struct freespace_wish wish, uint32_t *start, uint32_t *count)
+{
+	return freespace_take(space, &wish, start, count);
+}
+
 static void test_goal_is_continued_before_anything_else(void **state)
 {
 	struct freespace_pool pool;
@@ -154,16 +160,16 @@ static void test_goal_is_continued_before_anything_else(void **state)
 	freespace_init(&space, &pool);
 	assert_int_equal(freespace_add(&space, 100, 50), 0);
 	assert_int_equal(freespace_add(&space, 200, 500), 0);
-	assert_true(freespace_take(&space, &(struct freespace_wish){.goal = 140, .want = 64, .min = 8}, &start, &count));
+	assert_true(take(&space, (struct freespace_wish){140, 64, 8}, &start, &count));
 	assert_int_equal(start, 140);
 	assert_int_equal(count, 10);
-	assert_true(freespace_take(&space, &(struct freespace_wish){.goal = 150, .want = 64, .min = 8}, &start, &count));
+	assert_true(take(&space, (struct freespace_wish){150, 64, 8}, &start, &count));
 	assert_int_equal(start, 200);
 	assert_int_equal(count, 64);
-	assert_true(freespace_take(&space, &(struct freespace_wish){.goal = 900, .want = 1000, .min = 8}, &start, &count));
+	assert_true(take(&space, (struct freespace_wish){900, 1000, 8}, &start, &count));
 	assert_int_equal(start, 264);
 	assert_int_equal(count, 436);
-	assert_false(freespace_take(&space, &(struct freespace_wish){.goal = 0, .want = 1000, .min = 41}, &start, &count));
+	assert_false(take(&space, (struct freespace_wish){0, 1000, 41}, &start, &count));
 	freespace_pool_fini(&pool);
 }
 

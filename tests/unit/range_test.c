@@ -58,7 +58,11 @@ static void test_shared_ranges_do_not_wait(void **state)
 {
 	struct range_lock lock;
 	unsigned order = 0;
-	struct visitor visitors[] = {{.start = 0, .end = 100}, {.start = 50, .end = UINT64_MAX}, {.start = 0, .end = 10}};
+	struct visitor visitors[] = {
+		{.start = 0, .end = 100},
+		{.start = 50, .end = UINT64_MAX},
+		{.start = 0, .end = 10},
+	};
 
 	visitors_start(visitors, 3, &lock, &order);
 	for (unsigned i = 0; i < 3; i++)

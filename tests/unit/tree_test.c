@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Trees by themselves, with nodes so small that every few changes split or free one: records of one block each are added and
- * removed at random, one by one or a removal and an addition in one transaction, and the tree is compared with a sorted list
- * and walked for its rules after every step. Failures are injected at every point where one can happen.
+ * Trees by themselves, with nodes so small that every few changes split or free one: records of one block each are
+ * added and removed at random, one by one or a removal and an addition in one transaction, and the tree is compared
+ * with a sorted list and walked for its rules after every step. Failures are injected at every point where one can
+ * happen.
  */
 #include "tests/unit/fake_internal.h"
 
@@ -222,7 +223,7 @@ static void test_random_changes_match_a_list(void **state)
 	unsigned tallest = 0;
 
 	model_init(&model);
-	for (unsigned i = 0; i < 18000; i++) {
+	for (unsigned i = 0; i < 14000; i++) {
 		const bool grow = i / 3000 % 2 == 0;
 		const unsigned kind = fake_random(10);
 		const bool add = (kind < 7) == grow;
@@ -251,7 +252,7 @@ static void test_removal_and_addition_pairs_match_a_list(void **state)
 	struct model model;
 
 	model_init(&model);
-	for (unsigned i = 0; i < 20000; i++) {
+	for (unsigned i = 0; i < 14000; i++) {
 		/* Sparse and dense by turns, so that leaves with one record and full ones both are common. */
 		const unsigned wanted = i / 2000 % 2 ? KEYS / 12 : KEYS / 2;
 		if (model.count != wanted) {

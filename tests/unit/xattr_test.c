@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Extended attributes against a table: random sets, replacements and removals of small, large and huge values through the
- * operations of fs.h, on a file whose fork also holds content; lists and values compared, blocks counted, failures injected at
- * every place. And dropping them all, flags, limits, names, and what ACLs do to the mode.
+ * Extended attributes against a table: random sets, replacements and removals of small, large and huge values through
+ * the operations of fs.h, on a file whose fork also holds content; lists and values compared, blocks counted, failures
+ * injected at every place. And dropping them all, flags, limits, names, and what ACLs do to the mode.
  */
 #include <stdio.h>
 #include <sys/xattr.h>
@@ -10,6 +10,8 @@
 #include "tests/unit/fake_internal.h"
 
 #include "fs/xattr.h"
+
+#define ACCESS "system." XATTR_ACL_ACCESS
 
 enum { NAMES = 60 };
 
@@ -30,6 +32,16 @@ static struct fs_name name_of(const char *text)
 	return (struct fs_name){.bytes = text, .length = (unsigned)strlen(text)};
 }
 
+static int set(const struct model *model, const char *name, const void *value, uint32_t length, int flags)
+{
+	return fs_xattr_set(&fake.fs, model->inode->ino, name_of(name), value, length, flags, NULL);
+}
+
+static int get(const struct model *model, const char *name, void *value, uint32_t size, uint32_t *out_length)
+{
+	return fs_xattr_get(&fake.fs, model->inode->ino, name_of(name), value, size, out_length);
+}
+
 static struct model *model_create(void)
 {
 	static const char *const prefixes[] = {"user.", "trusted.", "security."};
@@ -39,7 +51,8 @@ static struct model *model_create(void)
 	model->inode = fake_inode(S_IFREG | 0644);
 	for (unsigned i = 0; i < NAMES; i++) {
 		char *name = model->attributes[i].name;
-		const unsigned length = (unsigned)snprintf(name, sizeof(model->attributes[i].name), "%s%u", prefixes[i % 3], i / 3);
+		const char *prefix = prefixes[i % 3];
+		const int length = snprintf(name, sizeof(model->attributes[i].name), "%s%u", prefix, i / 3);
 		memset(name + length, 'x', i % 7 == 0 ? 200 : i % 5);
 	}
 	return model;
@@ -104,18 +117,17 @@ static void model_compare(struct model *model)
 static void value_compare(struct model *model, const struct attribute *attribute)
 {
 	uint32_t length;
-	int error = fs_xattr_get(&fake.fs, model->inode->ino, name_of(attribute->name), model->got, sizeof(model->got), &length);
+	int error = get(model, attribute->name, model->got, sizeof(model->got), &length);
 
 	assert_int_equal(error, attribute->present ? 0 : -ENODATA);
 	if (error)
 		return;
 	assert_int_equal(length, attribute->length);
 	assert_memory_equal(model->got, value_fill(model, length, attribute->seed), length);
-	assert_int_equal(fs_xattr_get(&fake.fs, model->inode->ino, name_of(attribute->name), NULL, 0, &length), 0);
+	assert_int_equal(get(model, attribute->name, NULL, 0, &length), 0);
 	assert_int_equal(length, attribute->length);
 	if (length > 1)
-		assert_int_equal(fs_xattr_get(&fake.fs, model->inode->ino, name_of(attribute->name), model->got, length - 1, &length),
-			-ERANGE);
+		assert_int_equal(get(model, attribute->name, model->got, length - 1, &length), -ERANGE);
 }
 
 /* ---- changing ---- */
@@ -124,7 +136,7 @@ static int model_set(struct model *model, struct attribute *attribute, uint32_t 
 {
 	const uint8_t seed = (uint8_t)fake_random(256);
 	const uint8_t *value = value_fill(model, length, seed);
-	const int error = fs_xattr_set(&fake.fs, model->inode->ino, name_of(attribute->name), value, length, flags, NULL);
+	const int error = set(model, attribute->name, value, length, flags);
 
 	if (error)
 		return error;
@@ -153,7 +165,7 @@ static int random_step(struct model *model)
 		const int error = model_remove(model, attribute);
 		return was || error != -ENODATA ? error : 0;
 	}
-	const uint32_t length = kind < 14 ? fake_random(40) : kind < 18 ? fake_random(1100) : fake_random(FS_XATTR_VALUE_MAX + 1);
+	const uint32_t length = fake_random(kind < 14 ? 40 : kind < 18 ? 1100 : FS_XATTR_VALUE_MAX + 1);
 	const int flags = fake_random(3) ? 0 : was ? XATTR_REPLACE : XATTR_CREATE;
 	return model_set(model, attribute, length, flags);
 }
@@ -181,7 +193,8 @@ static void test_random_changes_match_a_table(void **state)
 
 	for (unsigned i = 0; i < 6000; i++) {
 		if (i % 500 == 0) { /* content comes and goes between */
-			const unsigned wanted = fake_random(100), bytes = MIN(wanted, inode_fork_capacity(model->inode));
+			const unsigned wanted = fake_random(100);
+			const unsigned bytes = MIN(wanted, inode_fork_capacity(model->inode));
 			model->inode->disk.format = FORK_INLINE;
 			model->inode->disk.fork_bytes = (uint8_t)bytes;
 			model->inode->disk.size = le64_set(bytes);
@@ -228,7 +241,6 @@ static void test_flags_names_and_limits(void **state)
 {
 	struct model *model = model_create();
 	struct attribute *attribute = &model->attributes[0];
-	const uint64_t ino = model->inode->ino;
 	char name[400];
 
 	assert_int_equal(model_set(model, attribute, 5, XATTR_REPLACE), -ENODATA);
@@ -239,18 +251,18 @@ static void test_flags_names_and_limits(void **state)
 	assert_int_equal(model_set(model, attribute, FS_XATTR_VALUE_MAX, 0), 0);
 	value_compare(model, attribute);
 	assert_int_equal(model_remove(model, &model->attributes[1]), -ENODATA);
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("other.name"), "v", 1, 0, NULL), -EOPNOTSUPP);
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("system.name"), "v", 1, 0, NULL), -EOPNOTSUPP);
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("user."), "v", 1, 0, NULL), -EINVAL);
+	assert_int_equal(set(model, "other.name", "v", 1, 0), -EOPNOTSUPP);
+	assert_int_equal(set(model, "system.name", "v", 1, 0), -EOPNOTSUPP);
+	assert_int_equal(set(model, "user.", "v", 1, 0), -EINVAL);
 	memset(name, 'n', sizeof(name));
 	memcpy(name, "user.", 5);
 	name[5 + FS_NAME_MAX + 1] = 0;
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of(name), "v", 1, 0, NULL), -ERANGE);
+	assert_int_equal(set(model, name, "v", 1, 0), -ERANGE);
 	name[5 + FS_NAME_MAX] = 0;
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of(name), "v", 1, 0, NULL), 0);
+	assert_int_equal(set(model, name, "v", 1, 0), 0);
 	model->inode->disk.flags = le32_set(INODE_IMMUTABLE);
 	fake.logged[0] = model->inode->disk;
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("user.a"), "v", 1, 0, NULL), -EPERM);
+	assert_int_equal(set(model, "user.a", "v", 1, 0), -EPERM);
 	model_destroy(model);
 }
 
@@ -264,7 +276,7 @@ static void test_chain_is_bounded(void **state)
 	value_fill(model, FS_XATTR_INTERNAL_MAX, 1);
 	for (; !error; count++) {
 		snprintf(name, sizeof(name), "user.%u", count);
-		error = fs_xattr_set(&fake.fs, model->inode->ino, name_of(name), model->value, FS_XATTR_INTERNAL_MAX, 0, NULL);
+		error = set(model, name, model->value, FS_XATTR_INTERNAL_MAX, 0);
 	}
 	assert_int_equal(error, -ENOSPC);
 	assert_int_equal(fake.used_blocks, XATTR_CHAIN_MAX);
@@ -298,30 +310,32 @@ static void test_access_acl_sets_the_mode(void **state)
 	static const uint16_t plain[][2] = {{1, 6}, {4, 4}, {0x20, 0}};
 	static const uint16_t named[][2] = {{1, 7}, {2, 5}, {4, 1}, {0x10, 4}, {0x20, 4}};
 	const struct acl simple = acl_make(plain, 3), full = acl_make(named, 5);
-	const uint64_t ino = model->inode->ino;
 	uint32_t length;
 
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("system.posix_acl_access"), full.bytes, full.length, 0, NULL), 0);
+	assert_int_equal(set(model, ACCESS, full.bytes, full.length, 0), 0);
 	assert_int_equal(inode_mode(model->inode), S_IFREG | 0744);
-	assert_int_equal(fs_xattr_get(&fake.fs, ino, name_of("system.posix_acl_access"), NULL, 0, &length), 0);
+	assert_int_equal(get(model, ACCESS, NULL, 0, &length), 0);
 	assert_int_equal(length, full.length);
 	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("system.posix_acl_access"), simple.bytes, simple.length, 0, NULL), 0);
+		assert_int_equal(set(model, ACCESS, simple.bytes, simple.length, 0), 0);
 		assert_int_equal(inode_mode(model->inode), S_IFREG | 0640);
-		assert_int_equal(fs_xattr_get(&fake.fs, ino, name_of("system.posix_acl_access"), NULL, 0, &length), -ENODATA);
+		assert_int_equal(get(model, ACCESS, NULL, 0, &length), -ENODATA);
 		model->inode->disk.mode = le16_set(S_IFREG | 0777);
 		fake.logged[0] = model->inode->disk;
 	}
-	assert_int_equal(fs_xattr_set(&fake.fs, ino, name_of("system.posix_acl_default"), full.bytes, full.length, 0, NULL), -EACCES);
+	assert_int_equal(set(model, "system." XATTR_ACL_DEFAULT, full.bytes, full.length, 0), -EACCES);
 	model_destroy(model);
 }
 
 static void test_malformed_acls_are_refused(void **state)
 {
-	static const uint16_t unordered[][2] = {{4, 4}, {1, 6}, {0x20, 0}}, twice[][2] = {{1, 6}, {1, 6}, {4, 4}, {0x20, 0}};
-	static const uint16_t unmasked[][2] = {{1, 6}, {2, 4}, {4, 4}, {0x20, 0}}, strange[][2] = {{1, 6}, {4, 8}, {0x20, 0}};
-	const struct acl acls[] = {acl_make(unordered, 3), acl_make(twice, 4), acl_make(unmasked, 4), acl_make(strange, 3),
-		{.length = 0}, {.bytes = {2}, .length = 5}, {.bytes = {1}, .length = 4}, {.bytes = {2}, .length = 4}};
+	static const uint16_t unordered[][2] = {{4, 4}, {1, 6}, {0x20, 0}};
+	static const uint16_t twice[][2] = {{1, 6}, {1, 6}, {4, 4}, {0x20, 0}};
+	static const uint16_t unmasked[][2] = {{1, 6}, {2, 4}, {4, 4}, {0x20, 0}};
+	static const uint16_t strange[][2] = {{1, 6}, {4, 8}, {0x20, 0}};
+	const struct acl acls[] = {acl_make(unordered, 3), acl_make(twice, 4), acl_make(unmasked, 4),
+		acl_make(strange, 3), {.length = 0}, {.bytes = {2}, .length = 5}, {.bytes = {1}, .length = 4},
+		{.bytes = {2}, .length = 4}};
 	uint32_t bits;
 	bool only_mode;
 
@@ -343,8 +357,7 @@ static void test_removing_what_may_be_missing_changes_nothing(void **state)
 		assert_int_equal(memcmp(&before, &model->inode->disk, sizeof(before)) != 0, i);
 		assert_false(xattr_any(model->inode));
 		model->inode->loading = false;
-		assert_int_equal(
-			fs_xattr_set(&fake.fs, model->inode->ino, name_of("security.capability"), "capability", 10, 0, NULL), 0);
+		assert_int_equal(set(model, "security.capability", "capability", 10, 0), 0);
 	}
 	model_destroy(model);
 }
