@@ -25,6 +25,7 @@ struct file_change {
 	struct timespec now;
 	bool data;                      /* the size or the map changes: fdatasync needs it */
 	bool kill_suidgid;
+	bool maps;                      /* set by file_commit: a map change in the same transaction ends inline content */
 	bool to_extents;                /* an empty inline file becomes one without extents */
 	/* Inline content to be written, length 0: none. bytes NULL: zeroes. Within the fork's capacity. */
 	const uint8_t *bytes;
@@ -50,7 +51,7 @@ enum file_commit_flags {
 enum { FILE_RUN_MAX = 16384, FILE_FREE_BLOCKS = 3 * MAP_FREE_RUNS_MAX,
 	FILE_COMMIT_BLOCKS = MAP_CHANGE_BLOCKS + 3 + 3 + 1, FILE_FREEING_BLOCKS = MAP_CHANGE_BLOCKS + FILE_FREE_BLOCKS + 1 };
 
-/* @tx->file is initialised. @run, if any, goes over to the transaction: its count is 0 from then on, also after an error;
+/* @tx->file is initialised. -EAGAIN: inline content does not fit any more (xattrs have grown); decide again. @run, if any, goes over to the transaction: its count is 0 from then on, also after an error;
  * else it stays the caller's. Freed blocks of map changes must fit FILE_FREE_BLOCKS: at most FILE_RUN_MAX blocks. */
 MAY_WAIT int file_commit(struct inode *inode, struct file_tx *tx, unsigned flags, struct run *run) MUST_CHECK;
 

@@ -164,8 +164,12 @@ static MAY_WAIT int allocate_ranged(const struct allocate_call *call)
 	const uint64_t inner_first = div_round_up(call->offset, FS_BLOCK_SIZE), inner_end = call->end >> FS_BLOCK_SHIFT;
 	const bool punch = call->mode & FALLOC_FL_PUNCH_HOLE, zero = call->mode & FALLOC_FL_ZERO_RANGE;
 	int error = file_truncate_finish(file->inode, &file->tx);
-	if (!error && stays_inline(call))
-		return allocate_inline(call);
+	while (!error && stays_inline(call)) {
+		error = allocate_inline(call);
+		if (error != -EAGAIN)
+			return error;
+		error = 0;
+	}
 	if (!error)
 		error = file_leave_inline(file);
 	if (!error && (punch || zero))

@@ -19,9 +19,20 @@ bool file_kill_suidgid(struct disk_inode *disk, bool apply)
 	return mode != before;
 }
 
+static uint64_t new_size(const struct file_change *file)
+{
+	const uint64_t size = inode_size(file->inode);
+	const bool moves = file->size_rule == FILE_SIZE_SET || (file->size_rule == FILE_SIZE_GROW && file->size > size);
+	return moves ? file->size : size;
+}
+
 static MAY_WAIT int file_change_prepare(struct tx_part *part, struct change *change)
 {
-	return inode_pin(part, CONTAINER_OF(change, struct file_change, change)->inode);
+	const struct file_change *file = CONTAINER_OF(change, struct file_change, change);
+	const bool is_inline = file->inode->disk.format == FORK_INLINE && !file->maps && !file->to_extents;
+	if (is_inline && MAX(new_size(file), file->offset + file->length) > inode_fork_capacity(file->inode))
+		return -EAGAIN;
+	return inode_pin(part, file->inode);
 }
 
 /* Inline content keeps fork_bytes equal to the size and zeroes behind it. */
@@ -52,9 +63,7 @@ static void file_change_apply(struct tx_part *part, struct change *change)
 	struct file_change *file = CONTAINER_OF(change, struct file_change, change);
 	struct inode *inode = file->inode;
 	struct disk_inode *disk = &inode->disk;
-	uint64_t size = inode_size(inode);
-	if (file->size_rule == FILE_SIZE_SET || (file->size_rule == FILE_SIZE_GROW && file->size > size))
-		size = file->size;
+	const uint64_t size = new_size(file);
 	if (file->to_extents && disk->format == FORK_INLINE)
 		apply_to_extents(inode);
 	if (file->size_rule == FILE_SIZE_SET && !size && disk->format == FORK_EXTENTS && !le16_get(disk->fork_count))
@@ -95,6 +104,7 @@ static MAY_WAIT int commit_locked(struct tx *tx, struct inode *inode, struct fil
 		orphan_change_init(&memory->orphan, inode, flags & FILE_COMMIT_ORPHAN);
 		tx_change(home, &memory->orphan.change);
 	}
+	memory->file.maps = flags & FILE_COMMIT_MAP;
 	tx_change(home, &memory->file.change);
 	int error = tx_prepare_changes(tx);
 	if (!error && run && run->count) {

@@ -90,14 +90,21 @@ static MAY_WAIT int grow(struct file_op *file, uint64_t size, bool kill_suidgid)
 {
 	struct inode *inode = file->inode;
 	int error = file_truncate_finish(inode, &file->tx);
-	if (!error && inode->disk.format == FORK_INLINE && size > inode_fork_capacity(inode))
-		error = file_leave_inline(file);
-	if (!error)
-		error = file_zero_tail(file);
 	if (error)
 		return error;
-	size_change(file, size, kill_suidgid);
-	return file_commit(inode, &file->tx, FILE_COMMIT_DATA, NULL);
+	do {
+		if (inode->disk.format == FORK_INLINE && size > inode_fork_capacity(inode))
+			error = file_leave_inline(file);
+		else
+			error = 0;
+		if (!error)
+			error = file_zero_tail(file);
+		if (error)
+			return error;
+		size_change(file, size, kill_suidgid);
+		error = file_commit(inode, &file->tx, FILE_COMMIT_DATA, NULL);
+	} while (error == -EAGAIN);
+	return error;
 }
 
 static MAY_WAIT int set_size(struct file_op *file, uint64_t size, bool kill_suidgid)

@@ -143,8 +143,12 @@ static MAY_WAIT int write_ranged(struct file_op *file)
 		error = file_truncate_finish(inode, &file->tx);
 	if (error)
 		return error;
-	if (inode->disk.format == FORK_INLINE && write->end <= inode_fork_capacity(inode))
-		return file_write_inline(file);
+	while (inode->disk.format == FORK_INLINE && write->end <= inode_fork_capacity(inode)) {
+		error = file_write_inline(file);
+		if (error != -EAGAIN)
+			return error;
+	}
+	error = 0;
 	/* Inline bytes that this write does not carry along move out first. */
 	if (inode->disk.format == FORK_INLINE && inode->disk.fork_bytes && write->offset >= FS_BLOCK_SIZE)
 		error = file_leave_inline(file);

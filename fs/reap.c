@@ -109,7 +109,7 @@ static bool still_unlinked(const struct inode *inode)
 	return !inode->dead && !le32_get(inode->disk.nlink) && !inode_lookup_count(inode->owner, inode->ino);
 }
 
-/* The last transaction: what little is left, the chain's entry, and the slot. */
+/* The last transaction: what little is left, the chain's entry, and the slot. -EAGAIN: there is more. */
 static MAY_WAIT int free_slot(struct inode *inode, struct inode_free_change *freeing)
 {
 	const unsigned extents_max = FS_FORK_BYTES / sizeof(struct disk_extent);
@@ -120,7 +120,7 @@ static MAY_WAIT int free_slot(struct inode *inode, struct inode_free_change *fre
 	tx->use_held_back = true;
 	fiber_rwlock_write(&inode->lock);
 	if (still_unlinked(inode)) {
-		error = free_extents(tx_home(tx), inode);
+		error = xattr_any(inode) ? -EAGAIN : free_extents(tx_home(tx), inode);
 		inode_free_change_init(freeing, inode);
 		tx_change(tx_home(tx), &freeing->change);
 		if (!error)
@@ -142,9 +142,16 @@ static MAY_WAIT int reap_unlinked(struct inode *inode, uint8_t *memory)
 		return fs_corrupt(inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino), "directory without links: not empty");
 	if (inode->disk.format == FORK_TREE || (inode->disk.format == FORK_EXTENTS && !extents_fit(inode)))
 		error = file_free_from(inode, 0, (struct file_tx *)memory);
-	if (!error && xattr_any(inode))
+	/* The range keeps data operations away, but xattrs may come until the slot is free. */
+	while (!error) {
 		error = xattr_drop_all(inode);
-	return error ? error : free_slot(inode, (struct inode_free_change *)memory);
+		if (!error)
+			error = free_slot(inode, (struct inode_free_change *)memory);
+		if (error != -EAGAIN)
+			return error;
+		error = 0;
+	}
+	return error;
 }
 
 static MAY_WAIT int reap_one(struct reaper *reaper, uint64_t ino)

@@ -45,9 +45,11 @@ static struct fs_name name_of(const char *text) { return (struct fs_name){.bytes
 static bool ignore_entry(const struct fs_dirent *dirent, void *arg)
 {
 	struct client *client = arg;
+	if (sim_rand(&client->random) % 20 == 0)
+		return false;
 	if (dirent->entry)
 		fs_forget(client->stress->machine.sim.fs, dirent->ino, 1);
-	return sim_rand(&client->random) % 20 != 0;
+	return true;
 }
 
 /* On the owner of the directory. */
