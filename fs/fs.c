@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "fs/alloc_internal.h"
-#include "fs/inode.h"
+#include "fs/inode_internal.h"
 #include "fs/journal_internal.h"
 
 const struct fs_super *fs_get_super(const struct fs *fs) { return &fs->super; }
@@ -203,6 +203,9 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 		out->cache_dirty_bytes += cache.dirty << FS_BLOCK_SHIFT;
 		out->cache_hits += cache.hits;
 		out->cache_misses += cache.misses;
+		out->inodes_cached += owner->inodes->cached;
+		out->inodes_referenced += owner->inodes->lookups.used;
+		out->orphans += owner->inodes->reap.queued - owner->inodes->reap.done;
 		out->transactions += owner->stats.transactions;
 		out->multi_owner_transactions += owner->stats.multi_owner;
 		out->loans += owner->stats.loans;

@@ -184,7 +184,8 @@ struct fs_status {
 	uint64_t journal_bytes, journal_used_bytes, journal_groups, journal_group_bytes, journal_flushes, checkpoints;
 	uint64_t durable_sequence, mount_generation;
 	uint64_t cache_bytes, cache_limit_bytes, cache_dirty_bytes, cache_hits, cache_misses;
-	uint64_t inodes_cached, inodes_referenced, transactions, multi_owner_transactions, loans, orphans;
+	uint64_t inodes_cached, inodes_referenced, transactions, multi_owner_transactions, loans;
+	uint64_t orphans;               /* unlinked inodes that wait to be freed */
 	uint64_t replayed_groups, replayed_records;
 	uint64_t corrupt_blocks;
 	int error;
