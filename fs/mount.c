@@ -30,8 +30,11 @@ static MAY_WAIT int super_read(struct mount *mount, uint64_t block, uint64_t dev
 {
 	struct fs *fs = mount->fs;
 	const int error = bdev_read(fs->owners[0]->channel, buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
-	if (error)
+	if (error) {
+		memset(buffer, 0, FS_BLOCK_SIZE);
+		*field = "cannot be read";
 		return complain(mount, error, "cannot read the superblock: check the device");
+	}
 	*field = super_verify(buffer, block, device_blocks);
 	return 0;
 }
@@ -53,6 +56,13 @@ static int check_features(struct mount *mount, const struct fs_super *super)
 	return 0;
 }
 
+/* Whole, ours, but not of a version that super_verify knows anything about. */
+static bool other_version(const struct fs_super *super)
+{
+	return le64_get(super->magic) == FS_SUPER_MAGIC && le32_get(super->version) != FS_FORMAT_VERSION &&
+		block_crc(super) == le32_get(super->header.crc);
+}
+
 static MAY_WAIT int super_load(struct mount *mount)
 {
 	struct fs *fs = mount->fs;
@@ -67,10 +77,11 @@ static MAY_WAIT int super_load(struct mount *mount)
 	struct fs_super *super = (struct fs_super *)buffer;
 	const char *field, *copy_field = NULL;
 	int error = super_read(mount, FS_SUPER_BLOCK, device_blocks, buffer, &field);
+	const int first_error = error;
 	const bool ours = le64_get(super->magic) == FS_SUPER_MAGIC;
 	const bool short_device = field && !error && ours && le64_get(super->block_count) > device_blocks &&
 		!super_verify(super, FS_SUPER_BLOCK, le64_get(super->block_count));
-	if (!error && field && !short_device) {
+	if (field && !short_device && !other_version(super)) {
 		error = super_read(mount, device_blocks - 1, device_blocks, buffer, &copy_field);
 		if (!error && !copy_field)
 			log_warn("%s: superblock is damaged (%s), its copy at the end of the device is used: run fsck.lanefs",
@@ -82,6 +93,10 @@ static MAY_WAIT int super_load(struct mount *mount)
 		error = -EINVAL;
 		snprintf(mount->message, mount->message_size, "%s: the filesystem has %" PRIu64 " blocks, the device only %" PRIu64
 			": the image was cut off", fs->bdev_name, le64_get(super->block_count), device_blocks);
+	} else if (other_version(super)) {
+		error = check_features(mount, super);
+	} else if (copy_field && first_error) {
+		error = first_error;
 	} else if (field && copy_field) {
 		error = ours ? -EUCLEAN : -EINVAL;
 		snprintf(mount->message, mount->message_size, ours ? "%s: superblock is damaged (%s): run fsck.lanefs"
@@ -405,7 +420,10 @@ int fs_unmount(struct fs *fs)
 	int error = fs->read_only ? 0 : journal_checkpoint(fs);
 	fs_totals(fs, &free_blocks, &used_inodes);
 	const int finish_error = journal_finish(fs, free_blocks, used_inodes);
-	error = error ? error : finish_error;
+	if (fs_stopped(fs))
+		error = fs_stopped(fs);
+	else if (!error)
+		error = finish_error;
 	fs_close(fs);
 	return error;
 }
