@@ -98,18 +98,23 @@ void alloc_release(struct owner *owner, struct run run)
 		alloc_add_loan(owner->alloc, run);
 }
 
-/* Whether the owner may hand out @count blocks more without touching what is held back. Exact once all AGs are loaded;
- * before that there is an AG to look at yet. */
-static bool within_limit(const struct alloc *alloc, uint32_t count, unsigned flags)
+/* How many blocks the owner may hand out without touching what is held back. Exact once all AGs are loaded; before that there
+ * is an AG to look at yet. */
+static uint64_t within_limit(const struct alloc *alloc, unsigned flags)
 {
-	return flags & ALLOC_HELD_BACK || alloc->loaded_count < alloc->ag_count ||
-		alloc->free_blocks >= alloc->held_back + count;
+	if (flags & ALLOC_HELD_BACK || alloc->loaded_count < alloc->ag_count)
+		return UINT64_MAX;
+	return alloc->free_blocks > alloc->held_back ? alloc->free_blocks - alloc->held_back : 0;
 }
 
-static bool take_from(struct alloc *alloc, struct ag *ag, const struct freespace_wish *wish, unsigned flags, struct run *out)
+static bool take_from(struct alloc *alloc, struct ag *ag, struct freespace_wish wish, unsigned flags, struct run *out)
 {
+	const uint64_t limit = within_limit(alloc, flags);
 	uint32_t start, count;
-	if (!within_limit(alloc, wish->min, flags) || !freespace_take(&ag->space, wish, &start, &count))
+	if (limit < wish.min)
+		return false;
+	wish.want = (uint32_t)MIN(wish.want, limit);
+	if (!freespace_take(&ag->space, &wish, &start, &count))
 		return false;
 	*out = (struct run){.block = ag_first_block(&alloc->owner->fs->super, ag->number) + start, .count = count};
 	alloc->free_blocks -= count;
@@ -136,7 +141,7 @@ int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t m
 				continue;
 			const struct freespace_wish wish = {.want = want, .min = pass || !i ? min : want,
 				.goal = goal_here && !i ? ag_relative(fs, goal) : 0};
-			if (take_from(alloc, ag, &wish, flags, out)) {
+			if (take_from(alloc, ag, wish, flags, out)) {
 				alloc->rotor = (first + i) % alloc->ag_count;
 				return 0;
 			}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A full filesystem, a failing device, many inodes: what comes back, what still works, and that nothing leaks. The measure is
+ * the number of free blocks and inodes before and after.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/calls.h"
+
+static unsigned owners;
+#define ROOT FS_ROOT_INODE
+
+static uint64_t make(struct machine *machine, uint64_t parent, const char *name, uint32_t mode)
+{
+	struct fs_entry entry;
+	assert_int_equal(call_create(machine, parent, name, mode, &entry), 0);
+	return entry.ino;
+}
+
+static uint64_t used_inodes(struct machine *machine)
+{
+	struct fs_status status;
+	fs_get_status(machine->sim.fs, &status);
+	return status.used_inodes;
+}
+
+/* Writes until there is no room; returns the bytes that were written. */
+static uint64_t fill(struct machine *machine, uint64_t ino, uint64_t offset)
+{
+	enum { STEP = 256 * 1024 };
+	uint8_t *buffer = calloc(1, STEP);
+	uint64_t total = 0;
+	for (uint32_t step = STEP; step >= 4096;) {
+		uint32_t written = 0;
+		const int error = call_write_flags(machine, ino, buffer, offset + total, step, 0, &written);
+		total += written;
+		if (error) {
+			assert_int_equal(error, -ENOSPC);
+			step /= 2;
+		}
+	}
+	free(buffer);
+	return total;
+}
+
+static void test_full_filesystem_answers_enospc_and_recovers(void **state)
+{
+	struct machine m;
+	struct fs_entry entry;
+	machine_start(&m, owners, 0);
+	const uint64_t before = call_statfs(&m).free_blocks;
+	const uint64_t big = make(&m, ROOT, "big", S_IFREG | 0600), small = make(&m, ROOT, "small", S_IFREG | 0600);
+	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700), full = make(&m, ROOT, "full", S_IFDIR | 0700);
+	make(&m, dir, "moves", S_IFREG | 0600);
+	assert_int_equal(call_write(&m, small, "inline", 0, 6), 0);
+	const uint64_t bytes = fill(&m, big, 0);
+	/* Nearly all of it could be used: what is held back is at most 1/128 and 8 blocks for each owner. */
+	assert_true(bytes / FS_BLOCK_SIZE + before / 128 + 8 * owners + 64 > before);
+	/* Inodes until their blocks run out, too. */
+	unsigned made = 0;
+	int error;
+	for (char name[16]; made < 2000; made++) {
+		snprintf(name, sizeof(name), "f%u", made);
+		error = call_create(&m, full, name, S_IFREG | 0600, &entry);
+		if (error)
+			break;
+	}
+	assert_int_equal(error, -ENOSPC);
+	/* What needs no space, or may use the held-back space, works. */
+	assert_int_equal(call_write(&m, small, "INLINE", 0, 6), 0);
+	assert_int_equal(call_write(&m, big, "in place", 8192, 8), 0);
+	assert_int_equal(call_rename(&m, dir, "moves", ROOT, "moved", 0), 0);
+	assert_int_equal(call_unlink(&m, ROOT, "moved"), 0);
+	assert_int_equal(call_truncate(&m, big, bytes / 2 + 1), 0);
+	/* Freed blocks are usable at once, although not durably freed yet: the write waits for that. */
+	assert_true(fill(&m, big, bytes / 2 + 1) > bytes / 3);
+	assert_int_equal(call_unlink(&m, ROOT, "big"), 0);
+	call_forget(&m, big, 1);
+	assert_int_equal(call_write(&m, small, "INLINE", 100000, 6), 0);
+	machine_settle(&m);
+	assert_int_equal(call_truncate(&m, small, 0), 0);
+	machine_remount(&m);
+	const uint64_t after = call_statfs(&m).free_blocks;
+	assert_true(after + 16 * owners + made / 10 >= before);
+	machine_stop(&m);
+}
+
+static void test_emptied_filesystem_is_as_free_as_before(void **state)
+{
+	struct machine m;
+	machine_start(&m, owners, 0);
+	make(&m, ROOT, "first", S_IFREG | 0600);
+	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700);
+	make(&m, dir, "first", S_IFREG | 0600);
+	machine_remount(&m);
+	const uint64_t before = call_statfs(&m).free_blocks, inodes = used_inodes(&m);
+	for (unsigned round = 0; round < 2; round++) {
+		char name[16];
+		for (unsigned i = 0; i < 400; i++) {
+			snprintf(name, sizeof(name), "f%u", i);
+			const uint64_t ino = make(&m, dir, name, S_IFREG | 0600);
+			assert_int_equal(call_write(&m, ino, name, i * 100, sizeof(name)), 0);
+			call_forget(&m, ino, 1);
+		}
+		for (unsigned i = 0; i < 400; i++) {
+			snprintf(name, sizeof(name), "f%u", i);
+			assert_int_equal(call_unlink(&m, dir, name), 0);
+		}
+		machine_settle(&m);
+	}
+	assert_int_equal(used_inodes(&m), inodes);
+	machine_remount(&m);
+	/* An orphan block and a spare inode block may stay. */
+	assert_true(call_statfs(&m).free_blocks + 4 >= before);
+	machine_stop(&m);
+}
+
+/* ---- a failing device ---- */
+
+static void fail_io(struct machine *machine, enum io_op op, uint64_t skip, uint64_t count, int error)
+{
+	const struct error_rule rule = {.ops = 1u << op, .skip = skip, .count = count, .action = ERROR_FAIL, .error = error};
+	bdev_error_add_rule(sim_bdev(&machine->sim, "error"), &rule);
+}
+
+static void test_failed_data_io_is_an_error_of_the_call_alone(void **state)
+{
+	struct machine m;
+	uint8_t buffer[16384] = {1};
+	uint32_t length;
+	machine_start(&m, owners, 0);
+	const uint64_t ino = make(&m, ROOT, "f", S_IFREG | 0600);
+	assert_int_equal(call_write(&m, ino, buffer, 0, sizeof(buffer)), 0);
+	assert_int_equal(call_sync(&m), 0);
+	const uint64_t before = call_statfs(&m).free_blocks;
+	fail_io(&m, IO_READ, 0, 1, -EIO);
+	assert_int_equal(call_read(&m, ino, buffer, 0, sizeof(buffer), &length), -EIO);
+	assert_int_equal(length, 0);
+	assert_int_equal(call_read(&m, ino, buffer, 0, sizeof(buffer), &length), 0);
+	bdev_error_clear_rules(sim_bdev(&m.sim, "error"));
+	fail_io(&m, IO_WRITE, 0, 1, -EIO);
+	assert_int_equal(call_write(&m, ino, buffer, 16384, 8192), -EIO);
+	bdev_error_clear_rules(sim_bdev(&m.sim, "error"));
+	assert_int_equal(m.sim.stopped, 0);
+	assert_int_equal(call_statfs(&m).free_blocks, before);
+	assert_int_equal(call_write(&m, ino, buffer, 16384, 8192), 0);
+	assert_int_equal(call_fsync(&m, ino, false), 0);
+	machine_stop(&m);
+}
+
+static void test_failed_journal_write_stops_changes(void **state)
+{
+	struct machine m;
+	struct fs_entry entry;
+	struct fs_attr attr;
+	uint8_t buffer[100] = {1};
+	uint32_t length;
+	machine_start(&m, owners, 0);
+	const uint64_t ino = make(&m, ROOT, "f", S_IFREG | 0600);
+	assert_int_equal(call_write(&m, ino, buffer, 0, 100), 0);
+	fail_io(&m, IO_WRITE, 0, 0, -EIO);
+	fail_io(&m, IO_FLUSH, 0, 0, -EIO);
+	assert_int_equal(call_fsync(&m, ino, false), -EIO);
+	assert_int_not_equal(m.sim.stopped, 0);
+	const int refused = call_create(&m, ROOT, "g", S_IFREG | 0600, &entry);
+	assert_true(refused == -EIO || refused == -EROFS);
+	assert_int_equal(call_unlink(&m, ROOT, "f"), refused);
+	assert_int_equal(call_write(&m, ino, buffer, 0, 100), refused);
+	assert_int_equal(call_truncate(&m, ino, 0), refused);
+	assert_int_equal(call_fsync(&m, ino, false), -EIO);
+	/* What can be read, is. */
+	assert_int_equal(call_getattr(&m, ino, &attr), 0);
+	assert_int_equal(call_read(&m, ino, buffer, 0, 100, &length), 0);
+	assert_int_equal(call_lookup(&m, ROOT, "f", &entry), 0);
+	m.damaged = true;
+	machine_stop(&m);
+}
+
+static void test_read_only_mount_changes_nothing(void **state)
+{
+	struct machine m;
+	struct fs_entry entry;
+	uint8_t buffer[5000] = {1}, *copy;
+	uint32_t length;
+	machine_start(&m, owners, 0);
+	const uint64_t ino = make(&m, ROOT, "f", S_IFREG | 0600);
+	assert_int_equal(call_write(&m, ino, buffer, 0, sizeof(buffer)), 0);
+	m.mount.read_only = true;
+	machine_remount(&m);
+	copy = malloc(m.size);
+	memcpy(copy, m.memory, m.size);
+	assert_int_equal(call_read(&m, ino, buffer, 0, sizeof(buffer), &length), 0);
+	assert_int_equal(length, sizeof(buffer));
+	assert_int_equal(call_create(&m, ROOT, "g", S_IFREG | 0600, &entry), -EROFS);
+	assert_int_equal(call_unlink(&m, ROOT, "f"), -EROFS);
+	assert_int_equal(call_rename(&m, ROOT, "f", ROOT, "g", 0), -EROFS);
+	assert_int_equal(call_write(&m, ino, buffer, 0, 1), -EROFS);
+	assert_int_equal(call_truncate(&m, ino, 0), -EROFS);
+	assert_int_equal(call_open(&m, ino, O_RDWR), -EROFS);
+	assert_int_equal(call_fsync(&m, ino, false), 0);
+	assert_int_equal(call_sync(&m), 0);
+	assert_memory_equal(copy, m.memory, m.size);
+	free(copy);
+	machine_stop(&m);
+}
+
+/* ---- many ---- */
+
+static void test_many_inodes_survive_a_small_cache(void **state)
+{
+	enum { FILES = 1500 };
+	struct machine m;
+	char name[16], text[16];
+	uint32_t length;
+	const struct fs_mount_options mount = {.cache_bytes = MIB(1)};
+	machine_start_with(&m, owners, MIB(64), &mount);
+	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "file%u", i);
+		const uint64_t ino = make(&m, dir, name, S_IFREG | 0600);
+		assert_int_equal(call_write(&m, ino, name, 0, sizeof(name)), 0);
+		if (i % 3)
+			call_forget(&m, ino, 1);
+	}
+	for (unsigned i = 0; i < FILES; i++) {
+		struct fs_entry entry;
+		snprintf(name, sizeof(name), "file%u", i);
+		assert_int_equal(call_lookup(&m, dir, name, &entry), 0);
+		assert_int_equal(call_read(&m, entry.ino, text, 0, sizeof(text), &length), 0);
+		assert_string_equal(text, name);
+		if (i % 2)
+			assert_int_equal(call_unlink(&m, dir, name), 0);
+	}
+	machine_remount(&m);
+	assert_int_equal(used_inodes(&m), 2 + FILES / 2);
+	machine_stop(&m);
+}
+
+/* Unlinked but remembered: more than one orphan block holds. */
+static void test_many_orphans(void **state)
+{
+	enum { FILES = 1200 };
+	struct machine m;
+	char name[16];
+	machine_start(&m, owners, 0);
+	uint64_t *inos = malloc(FILES * sizeof(*inos));
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "o%u", i);
+		inos[i] = make(&m, ROOT, name, S_IFREG | 0600);
+		assert_int_equal(call_unlink(&m, ROOT, name), 0);
+	}
+	assert_int_equal(used_inodes(&m), 1 + FILES);
+	for (unsigned i = 0; i < FILES; i += 2)
+		call_forget(&m, inos[i], 1);
+	machine_settle(&m);
+	assert_int_equal(used_inodes(&m), 1 + FILES / 2);
+	machine_remount(&m);
+	assert_int_equal(used_inodes(&m), 1);
+	free(inos);
+	machine_stop(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_full_filesystem_answers_enospc_and_recovers),
+		cmocka_unit_test(test_emptied_filesystem_is_as_free_as_before),
+		cmocka_unit_test(test_failed_data_io_is_an_error_of_the_call_alone),
+		cmocka_unit_test(test_failed_journal_write_stops_changes),
+		cmocka_unit_test(test_read_only_mount_changes_nothing),
+		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
+		cmocka_unit_test(test_many_orphans),
+	};
+	int failed = 0;
+	for (owners = 1; owners <= 4; owners *= 2)
+		failed += cmocka_run_group_tests_name("space", tests, NULL, NULL);
+	return failed;
+}
