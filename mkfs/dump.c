@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The command line of "lanefs dump", and finding a superblock to trust.
+ */
+#include "mkfs/dump.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "mkfs/dump_internal.h"
+
+enum dump_exit { DUMP_EXIT_OK = 0, DUMP_EXIT_FAILED = 1, DUMP_EXIT_USAGE = 2 };
+
+/* The inode blocks that one block of the inode map of an AG names, if it is ready and good. */
+static void ag_inodes(struct dump *dump, uint32_t ag, uint32_t index)
+{
+	const uint64_t first = ag_first_block(&dump->super, ag);
+	const uint64_t place = first + FS_AG_MAPS_FIRST + le32_get(dump->super.map_blocks) + index;
+	const struct ag_header *header = (const struct ag_header *)dump->block;
+	const struct map_block *map = (const struct map_block *)dump->xattr;
+
+	if (!dump_read(dump, first, dump->block) || !(le64_get(header->inode_map_ready) >> index & 1))
+		return;
+	if (!dump_read(dump, place, dump->xattr) || block_verify(&dump->super, map, place, BLOCK_INODE_MAP, ag, false))
+		return;
+	for (uint32_t bit = 0; bit < FS_MAP_BITS; bit++)
+		if (map->bits[bit / 8] >> bit % 8 & 1)
+			dump_block(dump, first + (uint64_t)index * FS_MAP_BITS + bit);
+}
+
+/* Everything but what files and directories hold. */
+static void dump_all(struct dump *dump)
+{
+	dump_super(dump);
+	dump_state(dump);
+	dump_journal(dump, false);
+	for (uint32_t ag = 0; ag < le32_get(dump->super.ag_count); ag++) {
+		dump_ag(dump, ag);
+		for (uint32_t i = 0; i < le32_get(dump->super.map_blocks); i++)
+			ag_inodes(dump, ag, i);
+	}
+}
+
+static void dump_journal_records(struct dump *dump)
+{
+	dump_journal(dump, true);
+}
+
+static const struct structure {
+	const char *name, *operand, *text;
+	void (*plain)(struct dump *dump);
+	void (*number)(struct dump *dump, uint64_t number);
+	void (*word)(struct dump *dump, const char *word);
+} structures[] = {
+	{"super", "", "the superblock and its copies", .plain = dump_super},
+	{"state", "", "both state blocks", .plain = dump_state},
+	{"journal", "", "the groups that replay would accept, with their records", .plain = dump_journal_records},
+	{"ag", "N", "header, maps and orphans of an allocation group", .number = dump_ag},
+	{"inode", "N", "an inode, its extents and extended attributes; 1 is the root", .number = dump_inode},
+	{"dir", "N", "the entries of a directory", .number = dump_dir},
+	{"path", "/A/B", "the inode of a path", .word = dump_path},
+	{"block", "N", "any block: as what it says it is, or in hexadecimal", .number = dump_block},
+	{"all", "", "all of super, state, journal, ag and the list of inodes", .plain = dump_all},
+};
+
+static void help_print(void)
+{
+	puts("usage: lanefs dump TARGET [STRUCTURE]\n"
+	     "Prints a structure of the lanefs on TARGET (an image file or a block device that is not mounted) and what\n"
+	     "its verifier says. Blocks are shown as they stand, without replay of the journal.\n");
+	for (size_t i = 0; i < ARRAY_SIZE(structures); i++)
+		printf("  %-7s %-5s %s\n", structures[i].name, structures[i].operand, structures[i].text);
+	puts("\nWithout STRUCTURE: super. Numbers are decimal, or hexadecimal with 0x. Exit status: 0; 1 when something is\n"
+	     "bad, missing or not readable; 2 usage.");
+}
+
+static int usage_fail(const char *object, const char *text)
+{
+	fprintf(stderr, "lanefs: dump: %s: %s\n", object, text);
+	return DUMP_EXIT_USAGE;
+}
+
+/* ---- what is asked for ---- */
+
+struct request {
+	const struct structure *structure;
+	uint64_t number;
+	const char *word;
+};
+
+static bool number_parse(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	const unsigned long long value = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
+	*out = value;
+	return !errno && text[0] >= '0' && text[0] <= '9' && !*end;
+}
+
+static int request_parse(struct request *request, int count, char **words)
+{
+	const char *name = count ? words[0] : "super";
+
+	for (size_t i = 0; i < ARRAY_SIZE(structures); i++)
+		if (!strcmp(structures[i].name, name))
+			request->structure = &structures[i];
+	if (!request->structure)
+		return usage_fail(name, "no such structure; lanefs dump --help lists them");
+	const int operands = request->structure->plain ? 0 : 1;
+	if (count - 1 < operands)
+		return count ? usage_fail(name, "needs an operand; lanefs dump --help shows it") : DUMP_EXIT_OK;
+	if (count - 1 > operands)
+		return usage_fail(words[1 + operands], "is one operand too many; leave it out");
+	request->word = operands ? words[1] : NULL;
+	if (request->structure->number && !number_parse(words[1], &request->number))
+		return usage_fail(words[1], "is not a number; write it decimal, or hexadecimal with 0x");
+	return DUMP_EXIT_OK;
+}
+
+/* ---- the target ---- */
+
+static bool super_try(struct dump *dump, uint64_t block)
+{
+	struct fs_super *super = &dump->super;
+
+	return block < dump->device_blocks && !fsck_device_read(dump->device, block, super) &&
+		!super_verify(super, block, dump->device_blocks);
+}
+
+static bool super_find(struct dump *dump)
+{
+	if (super_try(dump, FS_SUPER_BLOCK))
+		return true;
+	if (!super_try(dump, dump->device_blocks - 1)) {
+		dump_fail(dump, "no good superblock in block 1 or at the end; fsck.lanefs -b names another copy to check with");
+		return false;
+	}
+	dump_fail(dump, "the superblock is bad; its copy in block %" PRIu64 " is used", dump->device_blocks - 1);
+	return true;
+}
+
+static void journal_hint(struct dump *dump)
+{
+	const struct fs_state *state = dump_state_current(dump);
+
+	if (state && !le32_get(state->clean))
+		printf("%s: not unmounted cleanly: what the journal holds is not in the blocks below\n", dump->target);
+}
+
+static int request_run(struct dump *dump, const struct request *request)
+{
+	char message[512];
+
+	if (fsck_device_open(dump->target, &dump->device, message, sizeof(message))) {
+		fprintf(stderr, "lanefs: %s\n", message);
+		return DUMP_EXIT_FAILED;
+	}
+	dump->device_blocks = fsck_device_blocks(dump->device);
+	if (!dump->device_blocks) {
+		dump_fail(dump, "smaller than a block; is it the right target?");
+	} else if (super_find(dump)) {
+		journal_hint(dump);
+		if (request->structure->plain)
+			request->structure->plain(dump);
+		else if (request->structure->number)
+			request->structure->number(dump, request->number);
+		else
+			request->structure->word(dump, request->word);
+	}
+	fsck_device_close(dump->device);
+	return fflush(stdout) || dump->bad ? DUMP_EXIT_FAILED : DUMP_EXIT_OK;
+}
+
+int dump_main(int argc, char **argv)
+{
+	struct request request = {0};
+
+	if (argc > 1 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
+		help_print();
+		return DUMP_EXIT_OK;
+	}
+	if (argc < 2)
+		return usage_fail("TARGET", "is missing; name an image file or a block device (lanefs dump --help)");
+	int status = request_parse(&request, argc - 2, argv + 2);
+	if (status != DUMP_EXIT_OK)
+		return status;
+	struct dump *dump = calloc(1, sizeof(*dump));
+	if (!dump)
+		return usage_fail("memory", "there is none; free some and try again");
+	dump->target = argv[1];
+	status = request_run(dump, &request);
+	free(dump);
+	return status;
+}
