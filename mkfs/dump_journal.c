@@ -124,7 +124,7 @@ void dump_journal(struct dump *dump, bool records)
 		.at = le64_get(state->tail_block),
 		.sequence = le64_get(state->tail_sequence),
 		.crc = le32_get(state->tail_crc),
-		.blocks_left = le64_get(dump->super.journal_blocks),
+		.blocks_left = le64_get(dump->super.journal_blocks) - 1, /* one block of the ring stays free */
 	};
 	const uint64_t durable = le64_get(state->durable_sequence);
 	printf("journal: ring of %" PRIu64 " blocks from %" PRIu64 ", mount generation %" PRIu64
