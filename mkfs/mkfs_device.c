@@ -16,11 +16,11 @@
 #include "blockdev/blockdev.h"
 #include "reactor/memory.h"
 
-enum {
-	BLOCKS_IN_FLIGHT = 64,
-	SIGNATURE_BYTES = 64 * 1024, /* at either end of a target */
-};
-_Static_assert(SIGNATURE_BYTES <= BLOCKS_IN_FLIGHT * FS_BLOCK_SIZE, "the buffer serves for the zeroes");
+enum { BLOCKS_IN_FLIGHT = 64, BUFFER_BYTES = BLOCKS_IN_FLIGHT * FS_BLOCK_SIZE };
+/* Where other formats have their signatures: up to 2 MiB from the start (btrfs 64 KiB, VMFS 2 MiB), and at the end (ZFS
+ * 512 KiB). Every target is larger than both together. */
+#define SIGNATURE_BYTES_FIRST MIB(4)
+#define SIGNATURE_BYTES_LAST MIB(1)
 #define DISCARD_BYTES_MIN GIB(1)      /* between two reports of progress */
 #define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
 
@@ -110,7 +110,7 @@ static int runtime_init(struct mkfs_device *device)
 		err = bdev_registry_create(device->group, &device->registry);
 	if (err)
 		return err;
-	device->buffer = dma_alloc((size_t)BLOCKS_IN_FLIGHT * FS_BLOCK_SIZE, FS_BLOCK_SIZE);
+	device->buffer = dma_alloc(BUFFER_BYTES, FS_BLOCK_SIZE);
 	return device->buffer ? 0 : -ENOMEM;
 }
 
@@ -241,12 +241,22 @@ MAY_WAIT static int device_discard(struct mkfs_device *device, const struct mkfs
 	return 0;
 }
 
+/* The buffer holds zeroes. */
+MAY_WAIT static int range_zero(struct mkfs_device *device, uint64_t offset, uint64_t length)
+{
+	int err = 0;
+
+	for (uint64_t done = 0; !err && done < length; done += BUFFER_BYTES)
+		err = bdev_write(device->channel, device->buffer, offset + done, MIN(length - done, (uint64_t)BUFFER_BYTES), 0);
+	return err;
+}
+
 MAY_WAIT static int signatures_wipe(struct mkfs_device *device)
 {
-	memset(device->buffer, 0, SIGNATURE_BYTES);
-	int err = bdev_write(device->channel, device->buffer, 0, SIGNATURE_BYTES, 0);
+	memset(device->buffer, 0, BUFFER_BYTES);
+	int err = range_zero(device, 0, SIGNATURE_BYTES_FIRST);
 	if (!err)
-		err = bdev_write(device->channel, device->buffer, device->size_bytes - SIGNATURE_BYTES, SIGNATURE_BYTES, 0);
+		err = range_zero(device, device->size_bytes - SIGNATURE_BYTES_LAST, SIGNATURE_BYTES_LAST);
 	return err ? err : bdev_flush(device->channel);
 }
 

@@ -19,6 +19,8 @@
 #include "mkfs/mkfs_probe.h"
 #include "reactor/log.h"
 
+enum { AG_COUNT_WANTED = 8 }; /* what the default asks for */
+
 struct mkfs_run {
 	struct mkfs_command command;
 	struct mkfs_device *device;  /* NULL: a dry run for a file that does not exist */
@@ -211,6 +213,8 @@ static void summary_print(const struct mkfs_run *run, double seconds)
 	if (shorter)
 		printf(" (the last %s shorter)", mkfs_size_text((uint64_t)shorter * FS_BLOCK_SIZE, text));
 	putchar('\n');
+	if (le32_get(super->ag_count) < AG_COUNT_WANTED)
+		printf("  note: fewer than %d allocation groups let fewer reactors work at a time; see -g\n", AG_COUNT_WANTED);
 }
 
 static double seconds_since(const struct timespec *begin)
