@@ -13,7 +13,7 @@
 
 enum { INODE_COUNT_MIN = 1024, OPERATIONS_DEFAULT = 256 };
 
-static MAY_WAIT int slab_create(struct inode_table *table, unsigned count_max)
+static int slab_create(struct inode_table *table, unsigned count_max)
 {
 	table->count_max = MAX(count_max, (unsigned)INODE_COUNT_MIN);
 	table->slab = calloc(table->count_max, sizeof(*table->slab));

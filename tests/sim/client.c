@@ -28,8 +28,10 @@ struct call {
 	struct fs_name name, name2;
 	struct fs_create create;
 	struct fs_cred cred;
-	struct fs_entry entry;
-	struct fs_attr attr;
+	union {                         /* no call has both */
+		struct fs_entry entry;
+		struct fs_attr attr;
+	};
 	void *buffer;
 	uint64_t offset, length;
 	uint32_t flags, out;

@@ -89,7 +89,7 @@ static void take_marks(struct explorer *explorer)
 	}
 }
 
-static struct record_log *record_run(struct explorer *explorer)
+static __attribute__((noinline)) struct record_log *record_run(struct explorer *explorer)
 {
 	uint8_t *work = mmap(NULL, explorer->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, explorer->memory_fd, 0);
 	if (work == MAP_FAILED)
@@ -283,7 +283,8 @@ out:
 	record_log_put(log);
 }
 
-static void try_state(struct explorer *explorer, size_t position, uint64_t at, enum subset subset)
+/* Kept out of its callers: frames stay small. */
+static __attribute__((noinline)) void try_state(struct explorer *explorer, size_t position, uint64_t at, enum subset subset)
 {
 	struct state state = {.explorer = explorer, .at = at, .number = explorer->states++};
 	state.random = explorer->seed * 1000003 + state.number;
