@@ -57,7 +57,8 @@ def main():
     for entry in entries:
         # meson says "lanefs:suite / name".
         name = entry['name'].split(' / ')[-1]
-        found = cases(entry)
+        # What is meant to fail counts as a whole: its failing cases are its success.
+        found = [] if entry['result'] in ('EXPECTEDFAIL', 'UNEXPECTEDPASS') else cases(entry)
         for verdict, case in found:
             any_failed |= verdict == 'FAIL'
             print(f'{verdict} {options.build}: {name}: {case}')
