@@ -275,15 +275,15 @@ MAY_WAIT static int format_fiber(void *arg)
 		err = signatures_wipe(device);
 	}
 	if (!err) {
-		err = mkfs_format(request->job->options, &io, request->out_super, request->message, request->message_size);
-		if (err) {
-			(void)!blocks_wait(device); /* the buffers are in use until then */
-			return err;
-		}
 		what = "writing";
-		err = blocks_flush(device);
+		err = mkfs_format(request->job->options, &io, request->out_super, request->message, request->message_size);
+		const int last = blocks_flush(device); /* in any case: the buffers are in use until then */
+		err = err ? err : last;
 	}
-	if (err)
+	if (err == -ENOSPC)
+		snprintf(request->message, request->message_size,
+			"no space left where the image lies; make room there and format again");
+	else if (err)
 		snprintf(request->message, request->message_size, "%s failed: %s; check the device and format again", what,
 			strerror(-err));
 	return err;
