@@ -98,11 +98,10 @@ void alloc_release(struct owner *owner, struct run run)
 		alloc_add_loan(owner->alloc, run);
 }
 
-/* How many blocks the owner may hand out without touching what is held back. Exact once all AGs are loaded; before that there
- * is an AG to look at yet. */
+/* How many blocks the owner may hand out without touching what is held back, as far as it has looked at its AGs. */
 static uint64_t within_limit(const struct alloc *alloc, unsigned flags)
 {
-	if (flags & ALLOC_HELD_BACK || alloc->loaded_count < alloc->ag_count)
+	if (flags & ALLOC_HELD_BACK)
 		return UINT64_MAX;
 	return alloc->free_blocks > alloc->held_back ? alloc->free_blocks - alloc->held_back : 0;
 }
@@ -127,8 +126,10 @@ int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t m
 	const struct fs *fs = owner->fs;
 	const bool goal_here = goal && owns(owner, goal);
 	const unsigned first = goal_here ? ag_of_block(fs, goal) / fs->owner_count : alloc->rotor;
-	/* First for all that is wanted, then for what there is. */
+	/* First for all that is wanted, then for what there is. The first pass looks at every AG before it fails; an AG that was
+	 * refused because the others were not known yet gets its chance in the second. */
 	for (unsigned pass = 0; pass < 2; pass++) {
+		const bool all_loaded = alloc->loaded_count == alloc->ag_count;
 		for (unsigned i = 0; i < alloc->ag_count; i++) {
 			struct ag *ag = &alloc->ags[(first + i) % alloc->ag_count];
 			const int error = alloc_load(owner, ag);
@@ -146,7 +147,7 @@ int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t m
 				return 0;
 			}
 		}
-		if (want == min)
+		if (want == min && all_loaded)
 			break;
 	}
 	return -ENOSPC;
@@ -172,6 +173,12 @@ int alloc_run(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, u
 }
 
 uint64_t alloc_free_count(const struct owner *owner) { return owner->alloc->free_blocks; }
+
+bool alloc_has_room(struct owner *owner, uint32_t ag)
+{
+	struct ag *here = alloc_ag(owner->alloc, ag);
+	return !alloc_load(owner, here) && freespace_total(&here->space);
+}
 
 uint32_t alloc_spread_ag(struct owner *owner)
 {

@@ -43,6 +43,8 @@ void alloc_quarantine_release(struct owner *owner);
 bool alloc_quarantine_waiting(const struct owner *owner);
 /* Free blocks that this owner could hand out now, by memory. */
 uint64_t alloc_free_count(const struct owner *owner);
+/* Whether an AG of this owner has a free block, by memory. */
+MAY_WAIT bool alloc_has_room(struct owner *owner, uint32_t ag);
 /* AGs of this owner, for spreading: the next one in turn with room for inodes. */
 MAY_WAIT uint32_t alloc_spread_ag(struct owner *owner);
 

@@ -139,6 +139,16 @@ int slot_reserve(struct tx_part *part, uint32_t ag, struct inode_slot *out)
 	int error = reserve_existing(owner, ag, out, &found);
 	if (error || found)
 		return error;
+	if (!alloc_has_room(owner, ag)) { /* rather a slot of another AG than a new block there for every inode */
+		busy_end(inode_ag_state(owner->inodes, ag));
+		error = reserve_elsewhere(owner, ag, out);
+		if (error == -ENOSPC)
+			error = reserve_existing(owner, ag, out, &found);
+		else
+			found = true;
+		if (error || found)
+			return error;
+	}
 	struct run run;
 	error = tx_alloc_own(part, ag_first_block(&fs->super, ag) + ag_fixed_blocks(&fs->super), 1, 1, &run);
 	if (error) {
@@ -186,14 +196,29 @@ void slot_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint3
 	}
 }
 
+/* A full list forgets a block that nobody needs in it; a scan finds it again. */
+static void make_room(struct ag_inodes *state)
+{
+	for (unsigned i = 0; state->block_count == SLOT_BLOCKS_MAX && i < SLOT_BLOCKS_MAX; i++) {
+		struct slot_block *block = &state->blocks[i];
+		if (block->reserved_mask || block->claimed)
+			continue;
+		state->scanned = false;
+		state->scan_next = MIN(state->scan_next, block->ag_block);
+		drop(state, block);
+	}
+}
+
 bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask)
 {
 	struct ag_inodes *state = inode_ag_state(table, ag);
 	if (used_mask & (used_mask - 1))
 		return false;
 	struct slot_block *block = find(state, ag_block);
-	if (!block)
+	if (!block) {
+		make_room(state);
 		block = insert(state, ag_block, used_mask);
+	}
 	if (!block || block->reserved_mask || block->claimed)
 		return false;
 	for (unsigned i = 0; i < state->block_count; i++)
