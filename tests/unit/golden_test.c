@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Goal: the disk format does not change unnoticed. Method: an image with fixed options is compared block by block with
- * golden/image.txt (number, type and crc32c of all 4096 bytes), and a few fields with their offsets written out as numbers,
- * so that neither format.h nor mkfs can move them. A wanted change of the format writes the file anew:
+ * golden/image.txt (number, type and crc32c of all 4096 bytes), and a few fields with their offsets written out as
+ * numbers, so that neither format.h nor mkfs can move them. A wanted change of the format writes the file anew:
  *
  *     build/tests/unit/golden_test tests/unit/golden/image.txt --write
  */

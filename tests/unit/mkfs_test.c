@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a planned geometry lies within the device whatever the options, options that make none are refused with the next
- * step, and what is written is complete, true in every count, and in an order that a crash may cut anywhere. Method: plans
- * of many sizes; images in memory, seen through the verifiers, with a write error at every place.
+ * Goal: a planned geometry lies within the device whatever the options, options that make none are refused with the
+ * next step, and what is written is complete, true in every count, and in an order that a crash may cut anywhere.
+ * Method: plans of many sizes; images in memory, seen through the verifiers, with a write error at every place.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One good metadata block of each type, for the verifier's tests to damage: those that mkfs makes, and by hand those that
- * only a filesystem in use has.
+ * One good metadata block of each type, for the verifier's tests to damage: those that mkfs makes, and by hand those
+ * that only a filesystem in use has.
  */
 #ifndef LANEFS_TESTS_UNIT_VERIFY_SAMPLES_H
 #define LANEFS_TESTS_UNIT_VERIFY_SAMPLES_H

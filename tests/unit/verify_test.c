@@ -291,7 +291,8 @@ static void test_map_fields(void **state)
 		sizeof(((struct disk_inode *)0)->field)
 /* Byte @at of the fork of slot @slot, @width bytes. */
 #define FORK_AT(slot, at, width) \
-	offsetof(struct inode_block, inode) + (slot) * sizeof(struct disk_inode) + offsetof(struct disk_inode, fork) + (at), width
+	offsetof(struct inode_block, inode) + (slot) * sizeof(struct disk_inode) + offsetof(struct disk_inode, fork) + \
+		(at), width
 
 static void test_inode_fields(void **state)
 {
