@@ -347,8 +347,8 @@ void client_work(struct client *client)
 		const uint32_t same = client->names.object[op->dir][op->name];
 		const int error = run_op(client, op);
 		op->failed = error != 0;
-		/* Between two names of one file a rename does nothing. */
-		if (op->kind == MODEL_RENAME && same && same == client->names.object[op->dir2][op->name2])
+		/* Between two names of one file a rename does nothing, so an fsync owes nothing for it. */
+		if ((op->kind == MODEL_RENAME || op->kind == MODEL_EXCHANGE) && same && same == client->names.object[op->dir2][op->name2])
 			op->failed = true;
 		if (!op->failed)
 			apply_names(client, op);
