@@ -64,6 +64,7 @@ static MAY_WAIT int draw_line(struct journal *journal)
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		reactor_call_nowait(fs->owners[i]->reactor, line_run, fs->owners[i]);
 	journal->line_drawn = true;
+	journal->lines++;
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		reactor_call_nowait(fs->owners[i]->reactor, gate_open_run, fs->owners[i]);
 	journal_line_reached(journal);

@@ -277,6 +277,7 @@ void journal_commit_main(void *arg)
 		journal->want_commit = false;
 		const uint64_t arrivals = journal->arrivals;
 		const bool line_drawn = journal->line_drawn;
+		const uint64_t lines = journal->lines;
 		cut_make(journal, cut);
 		const bool syncs = !cds_list_empty(&journal->syncs);
 		if (!cut->parts && !syncs) {
@@ -294,7 +295,7 @@ void journal_commit_main(void *arg)
 			break;
 		durable(journal);
 		if (!cut->parts && !cds_list_empty(&journal->syncs) && journal->pending && arrivals == journal->arrivals &&
-			line_drawn == journal->line_drawn)
+			line_drawn == journal->line_drawn && lines == journal->lines)
 			fiber_cond_wait(&journal->commit_work, "the other parts of a transaction");
 	}
 	journal_answer_syncs(journal);

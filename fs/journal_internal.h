@@ -136,6 +136,7 @@ struct journal {
 	struct fiber_start commit_start, checkpoint_start;
 	uint64_t checkpoints_done, checkpoints_asked;
 	struct target target_memory;    /* the checkpoint fiber's */
+	uint64_t lines;                 /* drawn since mount */
 	bool line_drawn;                /* no group may contain parts from both sides of target_memory.through */
 	struct cut cut_memory;          /* the commit fiber's */
 	struct fs_state state;          /* last written */

@@ -2,7 +2,8 @@
 /*
  * Many clients on the same few names, directories and files at once, from all reactors: what counts is that nobody waits for
  * ever, that only errors come that can be explained by the others, and that fsck is content afterwards. Caches and journal are
- * small, so that everything is evicted and wraps while it is in use.
+ * small, so that everything is evicted and wraps while it is in use. The same with a device that is full, and with one that
+ * fails reads now and then, so that operations end halfway through their preparation.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,12 +18,15 @@
 #include "tests/sim/calls.h"
 
 enum { CLIENTS = 12, STEPS = 250, DIRS = 5, NAMES = 7, BUFFER = 30000 };
+enum mode { MODE_PLAIN, MODE_FULL, MODE_READ_ERRORS, MODE_COUNT };
+static const char *const mode_names[] = {"plain", "full device", "read errors"};
 
 struct stress {
 	struct machine machine;
+	enum mode mode;
 	uint64_t dirs[DIRS];            /* the last ones may have been moved or removed */
 	unsigned running;
-	uint64_t names_done, links_done, data_done;
+	uint64_t names_done, links_done, data_done, rules;
 };
 
 struct client {
@@ -131,8 +135,10 @@ static MAY_WAIT int link_here(void *arg)
 	return error;
 }
 
-static bool explained(int error)
+static bool explained(enum mode mode, int error)
 {
+	if ((mode == MODE_FULL && error == -ENOSPC) || (mode == MODE_READ_ERRORS && error == -EIO))
+		return true;
 	static const int errors[] = {0, -ENOENT, -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL, -ESTALE, -EPERM, -ENODATA};
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
 		if (error == errors[i])
@@ -143,16 +149,27 @@ static bool explained(int error)
 static void note(struct client *client, int error, int at, uint64_t *done)
 {
 	*done += !error;
-	if (!explained(error)) {
+	if (!explained(client->stress->mode, error)) {
 		client->unexpected = error;
 		client->at = at;
 	}
+}
+
+static void fail_one_read(struct client *client)
+{
+	struct bdev *bdev = sim_bdev(&client->stress->machine.sim, "error");
+	const struct error_rule rule = {.ops = 1u << IO_READ, .skip = pick(client, 5), .count = 1, .action = ERROR_FAIL, .error = -EIO};
+	if (client->stress->rules++ % ERROR_RULES_MAX == 0)
+		bdev_error_clear_rules(bdev);
+	bdev_error_add_rule(bdev, &rule);
 }
 
 static MAY_WAIT void step(struct client *client)
 {
 	struct stress *stress = client->stress;
 	struct fs *fs = stress->machine.sim.fs;
+	if (stress->mode == MODE_READ_ERRORS && pick(client, 8) == 0)
+		fail_one_read(client);
 	client->what = (unsigned)pick(client, 11);
 	client->directory = stress->dirs[pick(client, DIRS)];
 	client->other = stress->dirs[pick(client, DIRS)];
@@ -182,12 +199,29 @@ static MAY_WAIT void client_main(void *arg)
 
 static bool all_done(void *arg) { return !((struct stress *)arg)->running; }
 
-static void run(unsigned owners, uint64_t seed)
+/* Leaves a few dozen blocks. */
+static void fill_device(struct machine *machine)
 {
-	struct stress stress = {.running = CLIENTS};
+	struct fs_entry entry;
+	assert_int_equal(call_create(machine, FS_ROOT_INODE, "filler", S_IFREG | 0600, &entry), 0);
+	const uint64_t blocks = call_statfs(machine).available_blocks;
+	int error = 0;
+	for (uint64_t keep = 60; !error || error == -ENOSPC; keep += 10) {
+		error = call_fallocate(machine, entry.ino, 0, 0, (blocks - keep) * FS_BLOCK_SIZE);
+		if (!error)
+			return;
+	}
+	fail_msg("cannot fill the device: %d", error);
+}
+
+static void run(enum mode mode, unsigned owners, uint64_t seed)
+{
+	struct stress stress = {.running = CLIENTS, .mode = mode};
 	struct client *clients = calloc(CLIENTS, sizeof(*clients));
 	const struct fs_mount_options mount = {.cache_bytes = MIB(2), .commit_ms = 10};
-	machine_start_with(&stress.machine, owners, 0, &mount);
+	machine_start_with(&stress.machine, owners, mode == MODE_FULL ? MIB(12) : 0, &mount);
+	if (mode == MODE_FULL)
+		fill_device(&stress.machine);
 	for (unsigned i = 0; i < DIRS; i++) {
 		char name[16];
 		struct fs_entry entry;
@@ -201,14 +235,16 @@ static void run(unsigned owners, uint64_t seed)
 		fiber_start_on(reactor_group_get(stress.machine.sim.group, i % owners), &clients[i].start);
 	}
 	if (!reactor_group_sim_run(stress.machine.sim.group, all_done, &stress))
-		sim_fail("somebody waits for ever (seed %llu, %u owners)", (unsigned long long)seed, owners);
+		sim_fail("somebody waits for ever (%s, seed %llu, %u owners)", mode_names[mode], (unsigned long long)seed, owners);
+	bdev_error_clear_rules(sim_bdev(&stress.machine.sim, "error"));
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		if (clients[i].unexpected)
-			fail_msg("operation %d answers %d (seed %llu, %u owners)", clients[i].at, clients[i].unexpected,
-				(unsigned long long)seed, owners);
+			fail_msg("operation %d answers %d (%s, seed %llu, %u owners)", clients[i].at, clients[i].unexpected,
+				mode_names[mode], (unsigned long long)seed, owners);
 		free(clients[i].buffer);
 	}
-	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.data_done > CLIENTS * STEPS / 10 && stress.links_done);
+	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.links_done);
+	assert_true(stress.data_done > CLIENTS * STEPS / (mode == MODE_FULL ? 50 : 10));
 	free(clients);
 	machine_remount(&stress.machine);
 	machine_stop(&stress.machine);
@@ -222,7 +258,7 @@ static void test_contention(void **state)
 	for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++)
 		for (unsigned owners = 1; owners <= 4; owners *= 2)
 			if (!only_owners || owners == only_owners)
-				run(owners, seed);
+				run(*(enum mode *)*state, owners, seed);
 }
 
 /* ops_stress_test [SEED [SEEDS [OWNERS]]] */
@@ -233,6 +269,11 @@ int main(int argc, char **argv)
 		seeds = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 		only_owners = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 0;
 	}
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_contention)};
+	static enum mode modes[MODE_COUNT];
+	struct CMUnitTest tests[MODE_COUNT];
+	for (unsigned i = 0; i < MODE_COUNT; i++) {
+		modes[i] = (enum mode)i;
+		tests[i] = (struct CMUnitTest){.name = mode_names[i], .test_func = test_contention, .initial_state = &modes[i]};
+	}
 	return cmocka_run_group_tests_name("stress", tests, NULL, NULL);
 }
