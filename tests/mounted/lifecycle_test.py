@@ -3,6 +3,7 @@
 """How mounts come and go: through mount(8) and fstab, signals, lazily, while in use, by abort, by kill; and a control
 socket that survives whatever is sent to it."""
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -374,6 +375,62 @@ def command():
     wait_for(lambda: not alive(image.pid), 'ended')
     image.fsck()
     equal(run(LANEFS, 'version').returncode, 0)
+
+
+@case('mount options take effect')
+def mount_options():
+    image = Image('options', '256M')
+
+    def kernel_flags():
+        with open('/proc/self/mounts') as file:
+            return next(line.split()[3].split(',') for line in file if line.split()[1] == image.directory)
+
+    image.mount('reactors=2,cache=8M,max_background=128,commit=5,noatime,nosuid,nodev,noexec,x-anything=1,nofail,comment=a b')
+    status = image.status()
+    equal(len(status['reactors']), 2)
+    equal(status['cache']['limit_bytes'], 8 << 20)
+    equal(status['fuse']['max_background'], 128)
+    for flag in ('rw', 'noatime', 'nosuid', 'nodev', 'noexec', 'allow_other', 'default_permissions'):
+        equal(flag in kernel_flags(), True, f'{flag} in {kernel_flags()}')
+    with open('/run/mount/utab') as file:
+        equal('x-anything=1' in file.read(), True, 'x- options are kept for others')
+    shutil.copy2('/bin/true', image.directory)
+    equal(run('sh', '-c', f'{image.directory}/true', check=False).returncode, 126, 'noexec')
+    image.remount('lcores="0@0,1@0,2@0"')
+    equal([reactor['core'] for reactor in image.status()['reactors']], [0, 0, 0])
+    run(f'{image.directory}/true')
+    image.remount('ro,poll')
+    equal('ro' in kernel_flags(), True)
+    equal(image.status()['filesystem']['read_only'], True)
+    equal(image.status()['reactors'][0]['sleeps'], 0, 'poll: no sleep')
+    image.umount()
+    image.fsck()
+
+
+@case('access times: relatime, noatime, strictatime')
+def access_times():
+    image = Image('atime', '256M')
+    path = f'{image.directory}/f'
+
+    def atime_after_read(options):
+        image.mount(options)
+        with open(path, 'wb') as file:
+            file.write(b'x')
+        old = time.time_ns() - 3 * 86400 * 10 ** 9
+        later = time.time_ns() + 3600 * 10 ** 9  # than mtime and ctime: utime moves ctime to now
+        moved = []
+        for atime, mtime in ((old, old - 10 ** 9), (later, old)):
+            os.utime(path, ns=(atime, mtime))
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+            os.preadv(fd, [mmap.mmap(-1, 4096)], 0)
+            os.close(fd)
+            moved.append(os.stat(path).st_atime_ns != atime)
+        image.umount()
+        return moved
+    # [not read for days, read since it last changed]
+    equal(atime_after_read(''), [True, False], 'relatime')
+    equal(atime_after_read('noatime'), [False, False], 'noatime')
+    equal(atime_after_read('strictatime'), [True, True], 'strictatime')
 
 
 # ---- ordinary users ---------------------------------------------------------------------------------------------------
