@@ -86,7 +86,7 @@ struct replay_result {
 MAY_WAIT int journal_replay(struct fs *fs, struct replay_result *out, char *message, size_t message_size) MUST_CHECK;
 /* Starts the log behind the replayed one; writes the state block with the next mount generation. */
 MAY_WAIT int journal_start(struct fs *fs, const struct replay_result *replay) MUST_CHECK;
-/* Commits and checkpoints all. */
+/* Commits and checkpoints what was sent before the call; what is sent meanwhile is not waited for. */
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
 /* Final: everything home, state clean with totals, log fibers end. Returns the sticky error. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);

@@ -178,6 +178,44 @@ static void test_large_reservation_is_not_overtaken_for_ever(void **state)
 	free(memory);
 }
 
+struct endless {
+	struct sim *sim;
+	bool done;
+	int error;
+};
+
+static MAY_WAIT int checkpoint_run(void *arg)
+{
+	struct endless *endless = arg;
+	const uint64_t start_ns = reactor_now_ns();
+	endless->error = journal_checkpoint(endless->sim->fs);
+	return reactor_now_ns() - start_ns < NS_PER_SEC ? 0 : -ETIMEDOUT;
+}
+
+/* A checkpoint that somebody waits for covers what was there; it does not wait for a moment without work. */
+static void test_checkpoint_ends_while_transactions_go_on(void **state)
+{
+	for (unsigned owners = 1; owners <= 4; owners++) {
+		struct bump_fiber fibers[24];
+		struct sim sim;
+		uint8_t *memory = image_create();
+		start(&sim, memory, owners, owners, NULL, false);
+		for (unsigned i = 0; i < ARRAY_SIZE(fibers); i++)
+			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % owners], .rounds = UINT32_MAX, .bump = {.ags = 0x3}};
+		bump_fibers_start(&sim, fibers, ARRAY_SIZE(fibers));
+		for (unsigned i = 0; i < 5; i++) {
+			struct endless endless = {.sim = &sim};
+			assert_int_equal(reactor_group_run(reactor_group_get(sim.group, 0), checkpoint_run, &endless), 0);
+			assert_int_equal(endless.error, 0);
+		}
+		for (unsigned i = 0; i < ARRAY_SIZE(fibers); i++)
+			fibers[i].rounds = 0;
+		bump_fibers_wait(&sim, fibers, ARRAY_SIZE(fibers), 10 * NS_PER_SEC);
+		stop(&sim, memory);
+		free(memory);
+	}
+}
+
 /* ---- power cuts ---- */
 
 struct recording {
@@ -365,6 +403,7 @@ int main(void)
 		cmocka_unit_test(test_tiny_journal_with_the_largest_reservations_goes_on),
 		cmocka_unit_test(test_transactions_that_hang_together_go_into_one_large_group),
 		cmocka_unit_test(test_large_reservation_is_not_overtaken_for_ever),
+		cmocka_unit_test(test_checkpoint_ends_while_transactions_go_on),
 		cmocka_unit_test(test_transactions_of_several_owners_are_whole_after_a_cut),
 		cmocka_unit_test(test_freed_blocks_are_whole_until_their_freeing_is_durable),
 	};
