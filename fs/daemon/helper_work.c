@@ -101,7 +101,7 @@ static void detach_dead_mount(const char *directory)
 	struct stat st;
 	int err;
 
-	if (stat(directory, &st) == 0 || errno != ENOTCONN || !mount_at(directory, &found))
+	if (stat(directory, &st) == 0 || !mount_is_dead(errno) || !mount_at(directory, &found))
 		return;
 	err = unmount_at(directory, UNMOUNT_LAZY);
 	(void)err; /* mounting says what is wrong */

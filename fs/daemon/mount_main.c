@@ -3,14 +3,14 @@
  * mount.lanefs: the helper that mount(8) calls, and the daemon that serves the mount.
  *
  * The first process checks the command line, forks the daemon and waits on a pipe for one struct start_report: ready, or
- * one line about why not. It prints that line and leaves with the status; nothing of the daemon's later life is its
+ * one line about why not (or a warning). It prints that line and leaves with the status; nothing of the daemon's later life is its
  * business. With -f there is no fork and the report goes to stderr.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libmount/libmount.h>
-#include <signal.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,10 +80,36 @@ static void report(int fd, int status, const char *message)
 	close(fd);
 }
 
+/* What the daemon has to say while somebody still waits for it: the first warning goes to the caller, too. */
+struct background {
+	int report_fd;             /* -1: reported */
+	pthread_mutex_t lock;
+	char warning[512];         /* guarded by lock */
+};
+
+static void keep_warning(enum log_level level, const char *line, void *arg)
+{
+	struct background *background = arg;
+
+	if (level > LOG_LEVEL_WARN)
+		return;
+	line += strncmp(line, "lanefs: ", 8) ? 0 : 8;
+	pthread_mutex_lock(&background->lock);
+	if (!background->warning[0])
+		snprintf(background->warning, sizeof(background->warning), "%s", line);
+	pthread_mutex_unlock(&background->lock);
+}
+
 static void ready_background(void *arg)
 {
-	report(*(int *)arg, MOUNT_EXIT_OK, "");
-	*(int *)arg = -1;
+	struct background *background = arg;
+
+	log_set_sink(NULL, NULL);
+	log_use_syslog("lanefs");
+	if (background->warning[0])
+		log_warn("%s", background->warning);
+	report(background->report_fd, MOUNT_EXIT_OK, background->warning);
+	background->report_fd = -1;
 }
 
 /* The caller's descriptors are let go of at once: what matters reaches it through the pipe, as one line. */
@@ -98,18 +124,19 @@ static void leave_caller(void)
 	setsid();
 	if (chdir("/"))
 		log_warn("daemon: chdir: %s", strerror(errno));
-	log_use_syslog("lanefs");
 }
 
 static _Noreturn void run_background(const struct mount_config *config, int report_fd)
 {
+	struct background background = {.report_fd = report_fd, .lock = PTHREAD_MUTEX_INITIALIZER};
 	char message[512];
 	int status;
 
+	log_set_sink(keep_warning, &background);
 	leave_caller();
-	status = daemon_run(config, ready_background, &report_fd, message, sizeof(message));
-	if (report_fd >= 0)
-		report(report_fd, status, message);
+	status = daemon_run(config, ready_background, &background, message, sizeof(message));
+	if (background.report_fd >= 0)
+		report(background.report_fd, status, message);
 	_exit(status);
 }
 
@@ -123,8 +150,11 @@ static int wait_for_daemon(pid_t pid, int report_fd)
 
 	while ((got = read(report_fd, &in, sizeof(in))) < 0 && errno == EINTR)
 		;
-	if (got == sizeof(in))
-		return in.status == MOUNT_EXIT_OK ? MOUNT_EXIT_OK : print_failure(in.status, in.message);
+	if (got == sizeof(in)) {
+		if (in.message[0])
+			print_failure(in.status, in.message); /* mounted with a warning, or not mounted */
+		return in.status;
+	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	snprintf(text, sizeof(text), "the daemon died while starting (%s %d)", WIFSIGNALED(status) ? "signal" : "status",

@@ -345,7 +345,7 @@ int path_resolve(const char *path, char *out)
 		return 0;
 	if (!path[0])
 		return -ENOENT;
-	if (errno != ENOTCONN && errno != ENOENT && errno != EACCES)
+	if (!mount_is_dead(errno) && errno != ENOENT && errno != EACCES)
 		return -errno;
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
 		return -ENAMETOOLONG;
@@ -389,9 +389,9 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 		err = -ENOTDIR;
 	if (err == -ENOENT)
 		snprintf(message, message_size, "mount point '%s' does not exist: create the directory first", config->directory);
-	else if (err && err != -ENOTCONN)
+	else if (err && !mount_is_dead(-err))
 		snprintf(message, message_size, "mount point %s: %s", config->directory, strerror(-err));
-	if (err && err != -ENOTCONN)
+	if (err && !mount_is_dead(-err))
 		return err;
 	strcpy(config->directory, path);
 	return 0;

@@ -9,6 +9,7 @@
 #ifndef LANEFS_FS_DAEMON_OPTIONS_H
 #define LANEFS_FS_DAEMON_OPTIONS_H
 
+#include <errno.h>
 #include <limits.h>
 
 #include "reactor/reactor.h"
@@ -55,6 +56,8 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 /* Reactors to start and their cores (NULL when the default placement is wanted). */
 unsigned options_reactor_count(const struct mount_config *config);
 
+/* True for the errors of a mount whose daemon is dead, or dying this very moment. */
+static inline bool mount_is_dead(int error) { return error == ENOTCONN || error == ECONNABORTED; }
 /* realpath(3) that leaves the last component alone when it cannot be looked at (a dead mount answers ENOTCONN).
  * @out has PATH_MAX bytes. -errno. */
 int path_resolve(const char *path, char *out) MUST_CHECK;

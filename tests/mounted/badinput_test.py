@@ -176,13 +176,38 @@ def compatible():
     image.umount()
 
 
-@case('a corrupt superblock with good backups: fsck is named')
+@case('a corrupt superblock with good backups: one line that names fsck; the block itself is left to fsck')
 def superblock():
     image = small('super')
     with open(image.path, 'r+b') as file:
         file.seek(4096 + 100)
         file.write(b'\xde\xad\xbe\xef')
-    refused([MOUNT, image.path, image.directory], FAILED, 'super.img', 'fsck', image=image)
+        file.seek(4096)
+        damaged = file.read(4096)
+    before = sha256(image.path)
+    for options in ('ro', 'rw'):
+        result = run(MOUNT, image.path, image.directory, '-o', options)
+        note(result.stderr)
+        lines = result.stderr.strip().split('\n')
+        equal(len(lines), 1, f'one line: {result.stderr!r}')
+        for word in ('mount.lanefs: ', image.path, 'superblock', 'copy', 'fsck.lanefs'):
+            equal(word in lines[0], True, f'{word!r} in {lines[0]!r}')
+        run(UMOUNT, image.directory)
+        if options == 'ro':
+            equal(sha256(image.path), before, 'content of the image after a read-only mount')
+    with open(image.path, 'rb') as file:
+        file.seek(4096)
+        equal(file.read(4096) == damaged, True, 'the damaged superblock is as it was')
+
+
+@case('every superblock and copy damaged: refused, fsck is named')
+def all_superblocks():
+    image = small('allsuper')
+    with open(image.path, 'r+b') as file:
+        for block in (1, os.path.getsize(image.path) // 4096 - 1):
+            file.seek(block * 4096 + 100)
+            file.write(b'\xde\xad\xbe\xef')
+    refused([MOUNT, image.path, image.directory], FAILED, 'allsuper.img', 'fsck', image=image)
 
 
 @case('both state blocks corrupt')
