@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The allocator under a whole filesystem: loans between owners, quarantine of freed blocks, held-back space, and that a disk
- * that was full can be filled again to the same block. Maps and counts are checked by fsck after every unmount.
+ * The allocator under a whole filesystem: loans between owners, quarantine of freed blocks, held-back space, and that a
+ * disk that was full can be filled again to the same block. Maps and counts are checked by fsck after every unmount.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -146,8 +146,9 @@ struct quarantine_call {
 	struct run run;
 };
 
-static MAY_WAIT int one_transaction(struct owner *owner, int (*fill)(struct tx_part *part, struct quarantine_call *call),
-	struct quarantine_call *call)
+typedef int (*fill_fn)(struct tx_part *part, struct quarantine_call *call);
+
+static MAY_WAIT int one_transaction(struct owner *owner, fill_fn fill, struct quarantine_call *call)
 {
 	struct tx *tx;
 	int error = tx_begin(owner, 8, &tx);
@@ -162,8 +163,15 @@ static MAY_WAIT int one_transaction(struct owner *owner, int (*fill)(struct tx_p
 	return error;
 }
 
-static MAY_WAIT int fill_allocation(struct tx_part *part, struct quarantine_call *call) { return tx_alloc(part, 0, 32, 32, &call->run); }
-static int fill_freeing(struct tx_part *part, struct quarantine_call *call) { return tx_free(part, call->run, call->kind); }
+static MAY_WAIT int fill_allocation(struct tx_part *part, struct quarantine_call *call)
+{
+	return tx_alloc(part, 0, 32, 32, &call->run);
+}
+
+static int fill_freeing(struct tx_part *part, struct quarantine_call *call)
+{
+	return tx_free(part, call->run, call->kind);
+}
 
 static MAY_WAIT int allocate_and_free(void *arg)
 {
@@ -223,7 +231,7 @@ static void test_freed_blocks_wait_until_their_freeing_is_durable(void **state)
 
 /* ---- files ---- */
 
-/* Appends to the file, @chunk bytes at a time and less in the end, until the disk is full. Returns how many bytes went in. */
+/* Appends to the file, @chunk bytes at a time and less in the end, until the disk is full. Returns how many went in. */
 static uint64_t fill_file(struct machine *machine, uint64_t ino, uint64_t offset, uint32_t chunk)
 {
 	static uint8_t buffer[CHUNK];
@@ -341,14 +349,14 @@ static void test_full_disk_with_small_files_can_be_emptied(void **state)
 		}
 		assert_true(count > 3000);
 		for (unsigned i = 0; i < count; i++) {
-			snprintf(name, sizeof(name), "a-file-with-a-name-%u", i * 7919u % count); /* a prime */
+			snprintf(name, sizeof(name), "a-file-with-a-name-%u", i * 7919u % count);
 			assert_int_equal(call_unlink(&machine, ROOT, name), 0);
 		}
 		machine_settle(&machine);
 		machine_remount(&machine);
 		/* An AG keeps one inode block and one orphan block. */
-		assert_in_range(call_statfs(&machine).free_blocks, before - 2 * le32_get(fs_get_super(machine.sim.fs)->ag_count),
-			before);
+		const uint64_t kept = 2 * le32_get(fs_get_super(machine.sim.fs)->ag_count);
+		assert_in_range(call_statfs(&machine).free_blocks, before - kept, before);
 		machine_stop(&machine);
 	}
 }

@@ -66,8 +66,8 @@ const struct fs_super *bump_super(const void *memory)
 
 void bump_mkfs(void *memory, uint64_t size, uint64_t seed)
 {
-	const struct sim_format format = {.size = size, .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE, .ag_bytes = MIB(1),
-		.seed = seed};
+	const struct sim_format format = {.size = size, .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE,
+		.ag_bytes = MIB(1), .seed = seed};
 	sim_mkfs(memory, &format);
 	const struct fs_super *super = bump_super(memory);
 	for (uint32_t ag = 0; ag < le32_get(super->ag_count); ag++) {

@@ -30,7 +30,7 @@ uint32_t bump_value(const void *memory, uint32_t ag);
 MAY_WAIT int bump_read(struct owner *owner, uint32_t ag, uint32_t *out);
 const struct fs_super *bump_super(const void *memory);
 
-/* Fibers that run bumps, and a wait for all of them; fails the test when they do not end within @limit_ns of virtual time. */
+/* Fibers that run bumps, and a wait for all of them; aborts when they do not end within @limit_ns of virtual time. */
 struct bump_fiber {
 	struct fiber_start_remote start;
 	struct owner *home;
@@ -44,7 +44,7 @@ struct bump_fiber {
 void bump_fibers_start(struct sim *sim, struct bump_fiber *fibers, unsigned count);
 void bump_fibers_wait(struct sim *sim, struct bump_fiber *fibers, unsigned count, uint64_t limit_ns);
 
-/* On the mounted, idle filesystem: every reservation of log bytes and cache pins has come back. NULL, or what is wrong. */
+/* On the mounted, idle filesystem: all reserved log bytes and cache pins have come back. NULL, or what is wrong. */
 const char *bump_check_accounts(struct sim *sim);
 
 #endif

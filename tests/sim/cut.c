@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "tests/sim/cut.h"
 
-/* Nothing that happens from the cut on can take the write away: FUA, or a FLUSH sent after its completion was completed. */
+/* No cut from here on can take the write away: FUA, or a FLUSH sent after its completion is completed. */
 static bool is_durable(const struct cut_plan *plan, size_t index, uint64_t moment)
 {
 	const struct record_entry *write = &plan->entries[index];

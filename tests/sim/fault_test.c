@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Fault sweeps: every read, every write and every FLUSH of a mount with replay, a small workload with syncs, a checkpoint and
- * an unmount fails once, fails after it was done, fails from then on, or hangs until the device is pulled out. Whatever fails:
- * nothing hangs (the simulation knows), no failed write or FLUSH passes unnoticed, and when the device is well again the
- * filesystem can be replayed, is clean, and has all that was acknowledged.
+ * Fault sweeps: every read, every write and every FLUSH of a mount with replay, a small workload with syncs, a
+ * checkpoint and an unmount fails once, fails after it was done, fails from then on, or hangs until the device is pulled
+ * out. Whatever fails: nothing hangs (the simulation knows), no failed write or FLUSH passes unnoticed, and when the
+ * device is well again the filesystem can be replayed, is clean, and has all that was acknowledged.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -36,7 +36,10 @@ struct work {
 	int error;                      /* first one */
 };
 
-static uint8_t pattern_byte(char prefix, unsigned number, unsigned at) { return (uint8_t)(prefix + number * 31 + at / 7); }
+static uint8_t pattern_byte(char prefix, unsigned number, unsigned at)
+{
+	return (uint8_t)(prefix + number * 31 + at / 7);
+}
 
 static void fill_pattern(uint8_t *buffer, char prefix, unsigned number, unsigned length)
 {
@@ -78,10 +81,11 @@ static void write_file(struct work *work, unsigned number)
 	struct fs_entry entry;
 	char text[16];
 	fill_pattern(buffer, work->prefix, number, BYTES);
-	if (ok(work, call_create(machine, work->dirs[number % 2], name_of(text, work->prefix, number), S_IFREG | 0600, &entry))) {
+	name_of(text, work->prefix, number);
+	if (ok(work, call_create(machine, work->dirs[number % 2], text, S_IFREG | 0600, &entry))) {
 		work->inos[number] = entry.ino;
-		if (ok(work, call_write(machine, entry.ino, buffer, 0, BYTES)) && ok(work, call_fsync(machine, entry.ino, false)))
-			work->promise.files[number] = true;
+		work->promise.files[number] = ok(work, call_write(machine, entry.ino, buffer, 0, BYTES)) &&
+			ok(work, call_fsync(machine, entry.ino, false));
 		call_forget(machine, entry.ino, 1);
 	}
 	free(buffer);
@@ -93,9 +97,10 @@ static void change(struct work *work)
 	struct machine *machine = &work->machine;
 	uint8_t *value = malloc(VALUE_BYTES);
 	struct fs_entry entry, other;
-	char text[16], moved[16] = {work->prefix, 'm', 0}, linked[16] = {work->prefix, 'l', 0}, gone[16] = {work->prefix, 'x', 0};
-	fill_pattern(value, work->prefix, 99, VALUE_BYTES);
-	bool good = ok(work, call_create(machine, work->dirs[0], name_of(text, work->prefix, 50), S_IFREG | 0600, &entry));
+	const char prefix = work->prefix;
+	char text[16], moved[16] = {prefix, 'm', 0}, linked[16] = {prefix, 'l', 0}, gone[16] = {prefix, 'x', 0};
+	fill_pattern(value, prefix, 99, VALUE_BYTES);
+	bool good = ok(work, call_create(machine, work->dirs[0], name_of(text, prefix, 50), S_IFREG | 0600, &entry));
 	if (good) {
 		good = ok(work, call_setxattr(machine, entry.ino, "user.large", value, VALUE_BYTES)) &&
 			ok(work, call_link(machine, work->dirs[1], linked, entry.ino, &other)) &&
@@ -206,8 +211,10 @@ static bool pull_ended(void *arg) { return ((struct puller *)arg)->ended; }
 
 static void add_rule(const struct sweep *sweep, struct sim *sim, uint64_t skip)
 {
-	const struct error_rule rule = {.ops = 1u << sweep->op, .skip = skip, .count = sweep->mode == MODE_FROM_THEN_ON ? 0 : 1,
-		.error = -EIO, .action = sweep->mode == MODE_AFTER ? ERROR_FAIL_AFTER : sweep->mode == MODE_HANG ? ERROR_HANG : ERROR_FAIL};
+	static const enum error_action actions[MODE_COUNT] = {[MODE_ONCE] = ERROR_FAIL, [MODE_AFTER] = ERROR_FAIL_AFTER,
+		[MODE_FROM_THEN_ON] = ERROR_FAIL, [MODE_HANG] = ERROR_HANG};
+	const struct error_rule rule = {.ops = 1u << sweep->op, .skip = skip, .action = actions[sweep->mode], .error = -EIO,
+		.count = sweep->mode == MODE_FROM_THEN_ON ? 0 : 1};
 	bdev_error_add_rule(sim_bdev(sim, "error"), &rule);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Replay, by rings that are written by hand into an image in memory: which groups belong to the chain, which journals are
- * refused, and what is changed on the device. What a group did is seen in next_generation of AG headers.
+ * Replay, by rings that are written by hand into an image in memory: which groups belong to the chain, which journals
+ * are refused, and what is changed on the device. What a group did is seen in next_generation of AG headers.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -33,7 +33,10 @@ struct image {
 
 static uint8_t *block_at(const struct image *image, uint64_t block) { return image->memory + block * FS_BLOCK_SIZE; }
 
-static struct fs_state *state_at(const struct image *image, uint64_t block) { return (struct fs_state *)block_at(image, block); }
+static struct fs_state *state_at(const struct image *image, uint64_t block)
+{
+	return (struct fs_state *)block_at(image, block);
+}
 
 /* The state block that counts. */
 static struct fs_state *state_of(const struct image *image)
@@ -49,8 +52,8 @@ static void image_create_at(struct image *image, uint64_t place)
 {
 	memset(image, 0, sizeof(*image));
 	image->memory = calloc(1, SIZE);
-	const struct sim_format format = {.size = SIZE, .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE, .ag_bytes = MIB(1),
-		.seed = 3};
+	const struct sim_format format = {.size = SIZE, .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE,
+		.ag_bytes = MIB(1), .seed = 3};
 	sim_mkfs(image->memory, &format);
 	image->super = *bump_super(image->memory);
 	struct fs_state *state = state_of(image);
@@ -138,10 +141,11 @@ struct mounted {
 	struct fs_status status;
 };
 
-static void mount_image(struct mounted *mounted, const struct image *image, const struct fs_mount_options *mount, bool record)
+static void mount_image(struct mounted *mounted, const struct image *image, const struct fs_mount_options *mount,
+	bool record)
 {
-	const struct sim_options options = {.owners = 2, .seed = 11, .memory = image->memory, .size = SIZE, .asynchronous = true,
-		.record = record};
+	const struct sim_options options = {.owners = 2, .seed = 11, .memory = image->memory, .size = SIZE,
+		.asynchronous = true, .record = record};
 	sim_create(&mounted->sim, &options);
 	mounted->error = sim_mount(&mounted->sim, mount);
 	if (!mounted->error)
@@ -210,9 +214,12 @@ static void test_chain_goes_over_the_end_of_the_ring(void **state)
 	image_destroy(&image);
 }
 
-enum wrong { WRONG_MAGIC, WRONG_ID, WRONG_GENERATION, WRONG_SEQUENCE, WRONG_PREVIOUS, WRONG_CRC, WRONG_LENGTH, WRONG_END, WRONG_COUNT };
+enum wrong {
+	WRONG_MAGIC, WRONG_ID, WRONG_GENERATION, WRONG_SEQUENCE, WRONG_PREVIOUS, WRONG_CRC, WRONG_LENGTH, WRONG_END,
+	WRONG_COUNT,
+};
 
-/* Makes one thing wrong in the group that was written last; its own crc is right again but for WRONG_CRC and WRONG_END. */
+/* Makes one thing wrong in the group that was written last; where the crc is not the point, it is right again. */
 static void spoil(struct image *image, enum wrong wrong)
 {
 	struct journal_group *group = (struct journal_group *)image->group;
@@ -248,8 +255,8 @@ static void test_chain_ends_at_the_first_group_that_does_not_continue_it(void **
 	}
 }
 
-/* Two timelines from one image: the groups have the same places, numbers and mount generation, only the crc of the group
- * before tells that the ones behind the first belong to the other timeline. */
+/* Two timelines from one image: the groups have the same places, numbers and mount generation, only the crc of the
+ * group before tells that the ones behind the first belong to the other timeline. */
 static void test_groups_of_an_abandoned_timeline_stay_dead(void **state)
 {
 	struct image image;
@@ -299,8 +306,8 @@ static void test_records_outside_the_groups_are_refused(void **state)
 	struct image image;
 	image_create(&image);
 	const uint64_t end = le64_get(image.super.block_count);
-	const uint64_t blocks[] = {0, FS_SUPER_BLOCK, FS_STATE_BLOCK_A, FS_JOURNAL_FIRST_BLOCK, header_block(&image, 0) - 1, end - 1, end,
-		UINT64_MAX};
+	const uint64_t blocks[] = {0, FS_SUPER_BLOCK, FS_STATE_BLOCK_A, FS_JOURNAL_FIRST_BLOCK, header_block(&image, 0) - 1,
+		end - 1, end, UINT64_MAX};
 	image_destroy(&image);
 	for (unsigned i = 0; i < ARRAY_SIZE(blocks); i++) {
 		image_create(&image);
@@ -314,7 +321,9 @@ static void test_records_outside_the_groups_are_refused(void **state)
 
 static void test_records_with_bad_lengths_are_refused(void **state)
 {
-	static const struct { unsigned offset, length; } bad[] = {{0, 0}, {8, 0}, {8, 4096}, {4095, 2}, {0, 4097}, {65535, 1}};
+	static const struct { unsigned offset, length; } bad[] = {
+		{0, 0}, {8, 0}, {8, 4096}, {4095, 2}, {0, 4097}, {65535, 1},
+	};
 	struct image image;
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		image_create(&image);
@@ -464,8 +473,8 @@ static void test_one_damaged_state_block_is_no_harm(void **state)
 {
 	struct image image;
 	image_create(&image);
-	struct fs_state *used = state_of(&image);
-	struct fs_state *other = state_at(&image, used == state_at(&image, FS_STATE_BLOCK_A) ? FS_STATE_BLOCK_B : FS_STATE_BLOCK_A);
+	const bool a_counts = state_of(&image) == state_at(&image, FS_STATE_BLOCK_A);
+	struct fs_state *other = state_at(&image, a_counts ? FS_STATE_BLOCK_B : FS_STATE_BLOCK_A);
 	group_full(&image, 1, 100);
 	((uint8_t *)other)[100] ^= 1;
 	expect_replay(&image, 1, 100);
@@ -512,10 +521,12 @@ static void test_mount_generation_rises_before_the_first_group(void **state)
 		if (entries[i].kind != RECORD_WRITE)
 			continue;
 		if (block == FS_STATE_BLOCK_A || block == FS_STATE_BLOCK_B) {
-			assert_int_equal(le64_get(((const struct fs_state *)entries[i].data)->mount_generation), GENERATION + 1);
+			const struct fs_state *risen = (const struct fs_state *)entries[i].data;
+			assert_int_equal(le64_get(risen->mount_generation), GENERATION + 1);
 			written = entries[i].completed;
 		} else if (block >= FS_JOURNAL_FIRST_BLOCK && block < header_block(&image, 0)) {
-			assert_int_equal(le64_get(((const struct journal_group *)entries[i].data)->mount_generation), GENERATION + 1);
+			const struct journal_group *first = (const struct journal_group *)entries[i].data;
+			assert_int_equal(le64_get(first->mount_generation), GENERATION + 1);
 			group = entries[i].submitted;
 		}
 	}

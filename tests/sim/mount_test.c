@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mounting and unmounting: damaged and foreign superblocks, what a failed mount leaves behind, and stops at any moment, which
- * must never keep an unmount from its end. Use after free is found by running this under AddressSanitizer.
+ * Mounting and unmounting: damaged and foreign superblocks, what a failed mount leaves behind, and stops at any moment,
+ * which must never keep an unmount from its end. Use after free is found by running this under AddressSanitizer.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -24,7 +24,11 @@ static uint8_t *image_create(void)
 	return memory;
 }
 
-static struct fs_super *super_at(uint8_t *memory, uint64_t block) { return (struct fs_super *)(memory + block * FS_BLOCK_SIZE); }
+static struct fs_super *super_at(uint8_t *memory, uint64_t block)
+{
+	return (struct fs_super *)(memory + block * FS_BLOCK_SIZE);
+}
+
 static struct fs_super *super_of(uint8_t *memory) { return super_at(memory, FS_SUPER_BLOCK); }
 static struct fs_super *copy_of(uint8_t *memory) { return super_at(memory, SIZE / FS_BLOCK_SIZE - 1); }
 
@@ -140,8 +144,8 @@ static void test_unreadable_superblock_with_a_good_copy_mounts(void **state)
 		struct sim sim;
 		const struct sim_options options = {.owners = 1, .seed = 1, .memory = memory, .size = SIZE, .error = true};
 		sim_create(&sim, &options);
-		const struct error_rule rule = {.ops = 1u << IO_READ, .offset = FS_SUPER_BLOCK * FS_BLOCK_SIZE, .length = FS_BLOCK_SIZE,
-			.action = ERROR_FAIL, .error = -EILSEQ};
+		const struct error_rule rule = {.ops = 1u << IO_READ, .offset = FS_SUPER_BLOCK * FS_BLOCK_SIZE,
+			.length = FS_BLOCK_SIZE, .action = ERROR_FAIL, .error = -EILSEQ};
 		bdev_error_add_rule(sim_bdev(&sim, "error"), &rule);
 		if (copy_too)
 			copy_of(memory)->label[0] ^= 1;
@@ -174,7 +178,8 @@ static void test_unmount_marks_clean_with_true_totals(void **state)
 {
 	uint8_t *memory = image_create();
 	expect_mount(memory, NULL);
-	struct fs_state *a = (struct fs_state *)super_at(memory, FS_STATE_BLOCK_A), *b = (struct fs_state *)super_at(memory, FS_STATE_BLOCK_B);
+	const struct fs_state *a = (struct fs_state *)super_at(memory, FS_STATE_BLOCK_A);
+	const struct fs_state *b = (struct fs_state *)super_at(memory, FS_STATE_BLOCK_B);
 	const struct fs_state *newest = le64_get(a->generation) > le64_get(b->generation) ? a : b;
 	assert_int_equal(le32_get(newest->clean), 1);
 	assert_int_equal(le64_get(newest->used_inodes), 1);
@@ -201,7 +206,8 @@ static void test_unmount_at_once_after_transactions(void **state)
 		const unsigned owners = 1 + seed % 4;
 		struct bump_fiber fibers[FIBERS];
 		struct sim sim;
-		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE, .asynchronous = seed % 2};
+		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE,
+			.asynchronous = seed % 2};
 		sim_create(&sim, &options);
 		assert_int_equal(sim_mount(&sim, NULL), 0);
 		start_bumps(&sim, fibers, owners, 3);
@@ -235,7 +241,8 @@ static void test_stop_at_any_moment_ends_everything(void **state)
 		struct bump_fiber fibers[FIBERS], syncs[4];
 		uint8_t *memory = image_create();
 		struct sim sim;
-		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE, .asynchronous = true};
+		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE,
+			.asynchronous = true};
 		sim_create(&sim, &options);
 		assert_int_equal(sim_mount(&sim, NULL), 0);
 		start_bumps(&sim, fibers, owners, UINT32_MAX);
@@ -271,13 +278,14 @@ static void test_stop_during_unmount(void **state)
 		struct bump_fiber fibers[FIBERS];
 		uint8_t *memory = image_create();
 		struct sim sim;
-		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE, .asynchronous = true,
-			.error = true};
+		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE,
+			.asynchronous = true, .error = true};
 		sim_create(&sim, &options);
 		assert_int_equal(sim_mount(&sim, NULL), 0);
 		start_bumps(&sim, fibers, owners, 3);
 		bump_fibers_wait(&sim, fibers, FIBERS, 10 * NS_PER_SEC);
-		const struct error_rule rule = {.ops = 1u << IO_WRITE | 1u << IO_FLUSH, .skip = seed / 4, .action = ERROR_FAIL, .error = -EIO};
+		const struct error_rule rule = {.ops = 1u << IO_WRITE | 1u << IO_FLUSH, .skip = seed / 4,
+			.action = ERROR_FAIL, .error = -EIO};
 		bdev_error_add_rule(sim_bdev(&sim, "error"), &rule);
 		const int error = sim_unmount(&sim);
 		assert_true(error == -EIO || (!error && seed > 8));
@@ -304,8 +312,8 @@ static void test_removal_at_any_moment_ends_everything(void **state)
 		struct bump_fiber fibers[FIBERS];
 		uint8_t *memory = image_create();
 		struct sim sim;
-		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE, .asynchronous = true,
-			.error = true};
+		const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE,
+			.asynchronous = true, .error = true};
 		sim_create(&sim, &options);
 		assert_int_equal(sim_mount(&sim, NULL), 0);
 		start_bumps(&sim, fibers, owners, UINT32_MAX);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Transactions over several owners: that they are whole after a power cut at any point, that what they reserve comes back,
- * and that a tiny journal and a tiny cache delay but never stop them. The transactions are those of bump.h: headers that are
- * raised together must always be equal.
+ * Transactions over several owners: that they are whole after a power cut at any point, that what they reserve comes
+ * back, and that a tiny journal and a tiny cache delay but never stop them. The transactions are those of bump.h:
+ * headers that are raised together must always be equal.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -26,10 +26,11 @@ static uint8_t *image_create(void)
 	return memory;
 }
 
-static void start(struct sim *sim, uint8_t *memory, unsigned owners, uint64_t seed, const struct fs_mount_options *mount, bool record)
+static void start(struct sim *sim, uint8_t *memory, unsigned owners, uint64_t seed,
+	const struct fs_mount_options *mount, bool record)
 {
-	const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE, .asynchronous = true,
-		.record = record};
+	const struct sim_options options = {.owners = owners, .seed = seed, .memory = memory, .size = SIZE,
+		.asynchronous = true, .record = record};
 	sim_create(sim, &options);
 	if (sim_mount(sim, mount))
 		fail_msg("mount: %s", sim->message);
@@ -109,8 +110,8 @@ static void test_more_blocks_than_reserved_is_an_error(void **state)
 
 enum { FIBERS = 12, ROUNDS = 12 };
 
-/* Every fiber reserves the maximum; two such reservations fill the journal. With the large cache it is the journal that they
- * wait for, with the small one the pins. */
+/* Every fiber reserves the maximum; two such reservations fill the journal. With the large cache it is the journal that
+ * they wait for, with the small one the pins. */
 static void test_tiny_journal_with_the_largest_reservations_goes_on(void **state)
 {
 	for (uint64_t seed = 1; seed <= 12; seed++) {
@@ -122,7 +123,8 @@ static void test_tiny_journal_with_the_largest_reservations_goes_on(void **state
 		start(&sim, memory, owners, seed, &mount, false);
 		for (unsigned i = 0; i < FIBERS * owners; i++)
 			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % owners], .rounds = ROUNDS,
-				.bump = {.ags = i % 3 ? 0x3 : 0xf, .blocks = JOURNAL_TX_BLOCKS_MAX, .how = i % 5 ? BUMP_APPLY : BUMP_GIVE_UP}};
+				.bump = {.ags = i % 3 ? 0x3 : 0xf, .blocks = JOURNAL_TX_BLOCKS_MAX,
+					.how = i % 5 ? BUMP_APPLY : BUMP_GIVE_UP}};
 		bump_fibers_start(&sim, fibers, FIBERS * owners);
 		bump_fibers_wait(&sim, fibers, FIBERS * owners, 60 * NS_PER_SEC);
 		for (unsigned i = 0; i < FIBERS * owners; i++)
@@ -146,7 +148,8 @@ static void test_transactions_that_hang_together_go_into_one_large_group(void **
 		start(&sim, memory, 4, seed, NULL, false);
 		sim.fs->journal->group_bytes_goal = 512;
 		for (unsigned i = 0; i < ARRAY_SIZE(fibers); i++)
-			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % 4], .rounds = 8, .bump = {.ags = i % 2 ? 0xff : 0x0f}};
+			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % 4], .rounds = 8,
+				.bump = {.ags = i % 2 ? 0xff : 0x0f}};
 		bump_fibers_start(&sim, fibers, ARRAY_SIZE(fibers));
 		bump_fibers_wait(&sim, fibers, ARRAY_SIZE(fibers), 60 * NS_PER_SEC);
 		check_accounts(&sim);
@@ -201,7 +204,8 @@ static void test_checkpoint_ends_while_transactions_go_on(void **state)
 		uint8_t *memory = image_create();
 		start(&sim, memory, owners, owners, NULL, false);
 		for (unsigned i = 0; i < ARRAY_SIZE(fibers); i++)
-			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % owners], .rounds = UINT32_MAX, .bump = {.ags = 0x3}};
+			fibers[i] = (struct bump_fiber){.home = sim.fs->owners[i % owners], .rounds = UINT32_MAX,
+				.bump = {.ags = 0x3}};
 		bump_fibers_start(&sim, fibers, ARRAY_SIZE(fibers));
 		for (unsigned i = 0; i < 5; i++) {
 			struct endless endless = {.sim = &sim};
@@ -236,7 +240,8 @@ static void recording_end(struct recording *recording, struct sim *sim)
 }
 
 /* Cuts at @cuts places, mounts what is left, and lets @check look at the image after a clean unmount. */
-static void cut_everywhere(const struct recording *recording, size_t cuts, int (*look)(void *sim), void (*check)(const uint8_t *image))
+static void cut_everywhere(const struct recording *recording, size_t cuts, int (*look)(void *sim),
+	void (*check)(const uint8_t *image))
 {
 	static const unsigned keep[] = {100, 0, 50};
 	const struct fs_mount_options mount = {.commit_ms = 1};
