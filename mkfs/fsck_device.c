@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -19,6 +20,8 @@ enum {
 	BLOCK_BYTES = 1 << BLOCK_SHIFT,
 	PIECE_BLOCKS = 16,          /* read at once: 64 KiB */
 	PIECES = 512,               /* 32 MiB, touched as they are used */
+	LOCK_TRIES = 40,            /* for a target that is in use, with LOCK_PAUSE_MS between them: two seconds */
+	LOCK_PAUSE_MS = 50,
 };
 
 struct piece {
@@ -44,13 +47,19 @@ static int size_read(int fd, uint64_t *out_bytes)
 	return S_ISREG(status.st_mode) ? 0 : -ENOTBLK;
 }
 
-/* The daemon holds a write lock on what it has mounted; a read lock is what fits beside other readers. */
+/* The daemon holds a write lock on what it has mounted; a read lock is what fits beside other readers. The kernel takes an
+ * io_uring apart after its process has ended, so the lock of a daemon that was killed stays for a moment. */
 static int lock_shared(int fd)
 {
 	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-	if (!fcntl(fd, F_OFD_SETLK, &lock))
-		return 0;
-	return errno == EACCES || errno == EAGAIN ? -EBUSY : -errno;
+	for (unsigned tries = 1; fcntl(fd, F_OFD_SETLK, &lock); tries++) {
+		if (errno != EACCES && errno != EAGAIN)
+			return -errno;
+		if (tries == LOCK_TRIES)
+			return -EBUSY;
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_MS * 1000000L}, NULL);
+	}
+	return 0;
 }
 
 static int refuse(int error, const char *target, const char *why, char *message, size_t message_size)

@@ -154,6 +154,23 @@ static void test_target_in_use_exits_8(void **state)
 	assert_int_equal(run(image, NULL, NULL, NULL), 0);
 }
 
+/* As the lock of a daemon that was just killed. */
+static void test_lock_that_goes_away_is_waited_for(void **state)
+{
+	image_write();
+	int fd = open(image, O_RDWR);
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	pid_t holder = fork();
+	if (!holder) {
+		usleep(300000);
+		_exit(0);
+	}
+	close(fd);
+	assert_int_equal(run("-n", image, NULL, NULL), 0);
+	assert_int_equal(waitpid(holder, NULL, 0), holder);
+}
+
 static void test_wrong_usage_exits_16(void **state)
 {
 	assert_int_equal(run(NULL, NULL, NULL, NULL), 16);
@@ -218,6 +235,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_targets_that_cannot_be_checked_exit_8),
 		cmocka_unit_test(test_unknown_version_exits_8),
 		cmocka_unit_test(test_target_in_use_exits_8),
+		cmocka_unit_test(test_lock_that_goes_away_is_waited_for),
 		cmocka_unit_test(test_wrong_usage_exits_16),
 		cmocka_unit_test(test_superblock_copy_can_be_named),
 		cmocka_unit_test(test_interrupt_exits_32),
