@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Attributes, opening, and the targets of symlinks. Reading attributes takes no lock: between two waits a record is whole.
+ * Attributes, opening, and the targets of symlinks. Reading attributes takes no lock: between two waits a record is
+ * whole.
  */
 #include <fcntl.h>
 
@@ -131,8 +132,11 @@ static int attr_check(const struct inode *inode, const struct fs_attr *attr, uin
 
 static MAY_WAIT int set_attributes(struct inode *inode, const struct fs_attr *attr, uint32_t mask)
 {
-	struct attr_change set = {.change = {.prepare = attr_prepare, .apply = attr_apply}, .inode = inode, .attr = attr,
-		.mask = mask, .now = fs_now()};
+	struct attr_change set = {.change = {.prepare = attr_prepare, .apply = attr_apply},
+		.inode = inode,
+		.attr = attr,
+		.mask = mask,
+		.now = fs_now()};
 	struct tx *tx;
 	int error = tx_begin(inode->owner, 1, &tx);
 	if (error)

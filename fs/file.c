@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the operations on file data share: beginning and ending, ranges, device I/O, and the small steps that keep two rules:
- * bytes behind the end of a file read as zero once the file grows over them, and a file's content is inline or in blocks,
- * never both.
+ * What the operations on file data share: beginning and ending, ranges, device I/O, and the small steps that keep two
+ * rules: bytes behind the end of a file read as zero once the file grows over them, and a file's content is inline or
+ * in blocks, never both.
  */
 #include "fs/file.h"
 

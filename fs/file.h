@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside the data of files. An operation takes: operation memory, its file range, then a transaction and inode->lock only
- * around the change of the map. Data I/O runs with the range held and nothing else.
+ * Inside the data of files. An operation takes: operation memory, its file range, then a transaction and inode->lock
+ * only around the change of the map. Data I/O runs with the range held and nothing else.
  *
  *   file.c           what all of them need           file_change.c   the record's part of a change, transactions
  *   file_read.c      reading                         file_truncate.c sizes, freeing blocks
@@ -25,7 +25,7 @@ struct file_change {
 	struct timespec now;
 	bool data;                      /* the size or the map changes: fdatasync needs it */
 	bool kill_suidgid;
-	bool maps;                      /* set by file_commit: a map change in the same transaction ends inline content */
+	bool maps; /* set by file_commit: a map change in the same transaction ends inline content */
 	bool to_extents;                /* an empty inline file becomes one without extents */
 	/* Inline content to be written, length 0: none. bytes NULL: zeroes. Within the fork's capacity. */
 	const uint8_t *bytes;
@@ -48,17 +48,22 @@ enum file_commit_flags {
 	FILE_COMMIT_ORPHAN = 1 << 3,    /* enters the orphan chain: an unfinished truncate */
 	FILE_COMMIT_ORPHAN_DONE = 1 << 4, /* leaves it */
 };
-enum { FILE_RUN_MAX = 16384, FILE_FREE_BLOCKS = 3 * MAP_FREE_RUNS_MAX,
-	FILE_COMMIT_BLOCKS = MAP_CHANGE_BLOCKS + 3 + 3 + 1, FILE_FREEING_BLOCKS = MAP_CHANGE_BLOCKS + FILE_FREE_BLOCKS + 1 };
+enum {
+	FILE_RUN_MAX = 16384,
+	FILE_FREE_BLOCKS = 3 * MAP_FREE_RUNS_MAX,
+	FILE_COMMIT_BLOCKS = MAP_CHANGE_BLOCKS + 3 + 3 + 1,
+	FILE_FREEING_BLOCKS = MAP_CHANGE_BLOCKS + FILE_FREE_BLOCKS + 1
+};
 
-/* @tx->file is initialised. -EAGAIN: inline content does not fit any more (xattrs have grown); decide again. @run, if any, goes over to the transaction: its count is 0 from then on, also after an error;
- * else it stays the caller's. Freed blocks of map changes must fit FILE_FREE_BLOCKS: at most FILE_RUN_MAX blocks. */
+/* @tx->file is initialised. -EAGAIN: inline content does not fit any more (xattrs have grown); decide again. @run,
+ * if any, goes over to the transaction: its count is 0 from then on, also after an error; else it stays the
+ * caller's. Freed blocks of map changes must fit FILE_FREE_BLOCKS: at most FILE_RUN_MAX blocks. */
 MAY_WAIT int file_commit(struct inode *inode, struct file_tx *tx, unsigned flags, struct run *run) MUST_CHECK;
 
 /* Frees everything that the map has from block @from on, in bounded transactions. Exclusive range [from, end) held. */
 MAY_WAIT int file_free_from(struct inode *inode, uint64_t from, struct file_tx *memory) MUST_CHECK;
-/* Finishes a truncate that was cut short, if there is one: frees what lies past the size and leaves the orphan chain. What
- * grows a file calls it first. Exclusive range [size, end) held. */
+/* Finishes a truncate that was cut short, if there is one: frees what lies past the size and leaves the orphan
+ * chain. What grows a file calls it first. Exclusive range [size, end) held. */
 MAY_WAIT int file_truncate_finish(struct inode *inode, struct file_tx *memory) MUST_CHECK;
 /* truncate and ftruncate: size and times. No range held. -EFBIG, -ENOSPC. */
 MAY_WAIT int file_set_size(struct op *op, struct inode *inode, uint64_t size, bool kill_suidgid) MUST_CHECK;
@@ -80,7 +85,7 @@ MAY_WAIT int file_io_wait(struct file_io *io) MUST_CHECK;
 /* ---- writing ---- */
 struct file_write {
 	const uint8_t *buffer;          /* what stands at @start */
-	uint64_t start, offset, end;    /* bytes of the file: where the write began, how far it has come, where it ends */
+	uint64_t start, offset, end; /* bytes of the file: where the write began, how far it has come, where it ends */
 	unsigned times;                 /* that a write changes */
 	bool append;                    /* starts at the end of the file */
 	bool kill_suidgid;
@@ -130,7 +135,8 @@ MAY_WAIT int file_lookup(struct inode *inode, uint64_t logical, uint64_t limit, 
 uint64_t file_goal(const struct inode *inode);
 /* -EISDIR, -EINVAL for what has no data; -EPERM by flags, when it is to be changed. */
 int file_check(const struct inode *inode, bool change) MUST_CHECK;
-/* The range from @start (bytes, rounded down) to @end (rounded up; UINT64_MAX: all). -ESTALE (nothing held): the inode is gone. */
+/* The range from @start (bytes, rounded down) to @end (rounded up; UINT64_MAX: all). -ESTALE (nothing held): the
+ * inode is gone. */
 MAY_WAIT int file_range(struct file_op *file, uint64_t start, uint64_t end, bool exclusive) MUST_CHECK;
 void file_unrange(struct file_op *file);
 /* An inode and operation memory for it. */

@@ -3,7 +3,7 @@
  * Writes that allocate, convert unwritten extents, or touch parts of blocks, under an exclusive range. In order:
  *
  *   plan    cut the write into segments: mapped, unwritten, or new blocks, which are reserved here
- *   data    edges are merged in bounce blocks (old content, or zeroes around the data), everything is written, and waited for
+ *   data    edges are merged in bounce blocks (old content, or zeroes around the data), then all is written and waited for
  *   apply   a transaction for each segment that changes the map, with the size as far as the segment reaches
  *
  * No lock is held before apply. What was reserved and not applied is given back, and the write ends early.
@@ -18,11 +18,17 @@ static MAY_WAIT int plan_new(struct file_op *file, const struct extent *hole, st
 {
 	struct inode *inode = file->inode;
 	struct run run;
-	const int error = alloc_run(inode->owner, file_goal(inode), (uint32_t)MIN(hole->length, FILE_RUN_MAX), 1, 0, &run);
+	const int error =
+		alloc_run(inode->owner, file_goal(inode), (uint32_t)MIN(hole->length, FILE_RUN_MAX), 1, 0, &run);
 	if (error)
 		return error;
 	inode->write_goal = run.block + run.count;
-	*out = (struct segment){.kind = SEGMENT_NEW, .logical = hole->logical, .physical = run.block, .count = run.count};
+	*out = (struct segment){
+		.kind = SEGMENT_NEW,
+		.logical = hole->logical,
+		.physical = run.block,
+		.count = run.count,
+	};
 	return 0;
 }
 
@@ -38,8 +44,12 @@ static MAY_WAIT int plan(struct file_op *file)
 		if (!error && !extent.physical)
 			error = plan_new(file, &extent, segment);
 		else if (!error)
-			*segment = (struct segment){.kind = extent.unwritten ? SEGMENT_UNWRITTEN : SEGMENT_MAPPED, .logical = at,
-				.physical = extent.physical, .count = (uint32_t)MIN(extent.length, FILE_RUN_MAX)};
+			*segment = (struct segment){
+				.kind = extent.unwritten ? SEGMENT_UNWRITTEN : SEGMENT_MAPPED,
+				.logical = at,
+				.physical = extent.physical,
+				.count = (uint32_t)MIN(extent.length, FILE_RUN_MAX),
+			};
 		if (error) /* what is planned is done before the error counts */
 			return file->segment_count ? 0 : error;
 		at += segment->count;
@@ -54,7 +64,8 @@ static void unplan(struct file_op *file, unsigned first)
 	for (unsigned i = first; i < file->segment_count; i++) {
 		const struct segment *segment = &file->segments[i];
 		if (segment->kind == SEGMENT_NEW && segment->count)
-			alloc_release(file->inode->owner, (struct run){.block = segment->physical, .count = segment->count});
+			alloc_release(
+				file->inode->owner, (struct run){.block = segment->physical, .count = segment->count});
 	}
 	file->segment_count = first;
 }
@@ -83,7 +94,8 @@ static MAY_WAIT int edge_begin(struct file_op *file, struct edge *edge, const st
 	*edge = (struct edge){.segment = segment, .logical = logical, .block = op_bounce(file->op, bounce)};
 	if (!edge->block)
 		return -ENOMEM;
-	edge->read = segment->kind == SEGMENT_MAPPED && content_end > start && (write->offset > start || write->end < content_end);
+	edge->read = segment->kind == SEGMENT_MAPPED && content_end > start &&
+		(write->offset > start || write->end < content_end);
 	if (edge->read)
 		file_io_submit(&file->io, IO_READ, edge->block, edge_physical(edge), 1);
 	return 0;
@@ -113,7 +125,8 @@ static MAY_WAIT void write_whole(struct file_op *file, const struct segment *seg
 	if (first >= end)
 		return;
 	const uint8_t *from = write->buffer + ((first << FS_BLOCK_SHIFT) - write->start);
-	file_io_submit(&file->io, IO_WRITE, (void *)(uintptr_t)from, segment->physical + (first - segment->logical), end - first);
+	file_io_submit(&file->io, IO_WRITE, (void *)(uintptr_t)from, segment->physical + (first - segment->logical),
+		end - first);
 }
 
 static MAY_WAIT int write_data(struct file_op *file)
@@ -122,7 +135,8 @@ static MAY_WAIT int write_data(struct file_op *file)
 	const struct segment *first = &file->segments[0], *last = &file->segments[file->segment_count - 1];
 	const uint64_t head_block = write->offset >> FS_BLOCK_SHIFT, tail_block = write->end >> FS_BLOCK_SHIFT;
 	const bool has_head = write->offset % FS_BLOCK_SIZE;
-	const bool has_tail = write->end % FS_BLOCK_SIZE && segment_end(last) > tail_block && !(has_head && tail_block == head_block);
+	const bool has_tail =
+		write->end % FS_BLOCK_SIZE && segment_end(last) > tail_block && !(has_head && tail_block == head_block);
 	struct edge head = {0}, tail = {0};
 	int error = has_head ? edge_begin(file, &head, first, head_block, 0) : 0;
 	if (!error && has_tail)

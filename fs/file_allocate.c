@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fallocate: allocating ahead (unwritten extents), punching holes, zeroing ranges. Whole blocks are a matter of the map, in
- * bounded transactions; parts of blocks are zeroed in place. The range is held exclusively throughout.
+ * fallocate: allocating ahead (unwritten extents), punching holes, zeroing ranges. Whole blocks are a matter of the
+ * map, in bounded transactions; parts of blocks are zeroed in place. The range is held exclusively throughout.
  */
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -99,7 +99,8 @@ static MAY_WAIT int punch_blocks(struct file_op *file, uint64_t first, uint64_t 
 /* Zeroes what the range covers of its first and last block, if that is not all of them. */
 static MAY_WAIT int zero_edges(struct file_op *file, uint64_t offset, uint64_t end)
 {
-	const uint64_t head_end = MIN(end, align_up(offset, FS_BLOCK_SIZE)), tail = MAX(offset, align_down(end, FS_BLOCK_SIZE));
+	const uint64_t head_end = MIN(end, align_up(offset, FS_BLOCK_SIZE)),
+		       tail = MAX(offset, align_down(end, FS_BLOCK_SIZE));
 	int error = 0;
 	if (offset % FS_BLOCK_SIZE && offset < head_end)
 		error = file_zero_in_block(file, offset, head_end);
@@ -179,7 +180,8 @@ static MAY_WAIT int allocate_ranged(const struct allocate_call *call)
 	if (!error && zero && inner_first < inner_end)
 		error = allocate_blocks(file, inner_first, inner_end, true);
 	if (!error && !punch)
-		error = allocate_blocks(file, call->offset >> FS_BLOCK_SHIFT, div_round_up(call->end, FS_BLOCK_SIZE), false);
+		error = allocate_blocks(
+			file, call->offset >> FS_BLOCK_SHIFT, div_round_up(call->end, FS_BLOCK_SIZE), false);
 	return error ? error : finish(call);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The record's part of a change of file data: size, times, suid and sgid, inline content. Stands behind the map change in the
- * home part, so that it logs the record with the new extents in it.
+ * The record's part of a change of file data: size, times, suid and sgid, inline content. Stands behind the map change
+ * in the home part, so that it logs the record with the new extents in it.
  */
 #include "fs/file.h"
 
@@ -91,7 +91,8 @@ void file_change_init(struct file_change *change, struct inode *inode, unsigned 
 
 /* ---- the transaction ---- */
 
-static MAY_WAIT int commit_locked(struct tx *tx, struct inode *inode, struct file_tx *memory, unsigned flags, struct run *run)
+static MAY_WAIT int commit_locked(
+	struct tx *tx, struct inode *inode, struct file_tx *memory, unsigned flags, struct run *run)
 {
 	struct tx_part *home = tx_home(tx);
 	if (inode->dead)
@@ -100,7 +101,8 @@ static MAY_WAIT int commit_locked(struct tx *tx, struct inode *inode, struct fil
 	if (flags & FILE_COMMIT_MAP)
 		tx_change(home, &memory->map.change);
 	/* Unlinked meanwhile: it stands in the chain, and stays there. */
-	if (inode->orphan ? flags & FILE_COMMIT_ORPHAN_DONE && le32_get(inode->disk.nlink) : flags & FILE_COMMIT_ORPHAN) {
+	if (inode->orphan ? flags & FILE_COMMIT_ORPHAN_DONE && le32_get(inode->disk.nlink)
+			  : flags & FILE_COMMIT_ORPHAN) {
 		orphan_change_init(&memory->orphan, inode, flags & FILE_COMMIT_ORPHAN);
 		tx_change(home, &memory->orphan.change);
 	}

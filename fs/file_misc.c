@@ -2,8 +2,8 @@
 /*
  * fsync, holes, and copying from file to file.
  *
- * fsync knows the number of the last part of this owner's stream that changed the inode. When that is durable already, only
- * the device's cache is left to flush; otherwise the journal does both.
+ * fsync knows the number of the last part of this owner's stream that changed the inode. When that is durable already,
+ * only the device's cache is left to flush; otherwise the journal does both.
  */
 #include <unistd.h>
 
@@ -126,8 +126,13 @@ static MAY_WAIT int copy_step(struct copy *copy, uint8_t *buffer, bool *out_more
 		(uint32_t)MIN(copy->length - copy->copied, COPY_BYTES), &length);
 	if (error || !length)
 		return error;
-	struct copy_write write = {.fs = copy->fs, .ino = copy->out, .offset = copy->out_offset + copy->copied, .buffer = buffer,
-		.length = length, .flags = copy->cred->privileged ? 0 : FS_WRITE_KILL_SUIDGID, .cred = copy->cred};
+	struct copy_write write = {.fs = copy->fs,
+		.ino = copy->out,
+		.offset = copy->out_offset + copy->copied,
+		.buffer = buffer,
+		.length = length,
+		.flags = copy->cred->privileged ? 0 : FS_WRITE_KILL_SUIDGID,
+		.cred = copy->cred};
 	error = reactor_call(fs_owner(copy->fs, copy->out), copy_write_here, &write);
 	if (error)
 		return error;
@@ -177,7 +182,12 @@ int fs_copy_range(struct fs *fs, uint64_t in, uint64_t in_offset, uint64_t out, 
 		return -EFBIG;
 	if (in == out && in_offset < out_offset + length && out_offset < in_offset + length)
 		return -EINVAL;
-	struct copy copy = {.fs = fs, .in = in, .in_offset = in_offset, .out = out, .out_offset = out_offset, .length = length,
+	struct copy copy = {.fs = fs,
+		.in = in,
+		.in_offset = in_offset,
+		.out = out,
+		.out_offset = out_offset,
+		.length = length,
 		.cred = cred};
 	error = length ? copy_all(&copy) : 0;
 	*out_copied = copy.copied;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reading: the range shared, then all extents at once from the device into the caller's buffer. Holes and unwritten extents
- * are zeroes. Only blocks of which a part is wanted, or for which the buffer has no room, go through a bounce block.
+ * Reading: the range shared, then all extents at once from the device into the caller's buffer. Holes and unwritten
+ * extents are zeroes. Only blocks of which a part is wanted, or for which the buffer has no room, go through a bounce
+ * block.
  */
 #include "fs/file.h"
 
@@ -81,7 +82,8 @@ static MAY_WAIT int read_blocks(struct read_call *call)
 	return error ? error : io_error;
 }
 
-static MAY_WAIT int read_ranged(struct file_op *file, uint8_t *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+static MAY_WAIT int read_ranged(
+	struct file_op *file, uint8_t *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
 {
 	const struct inode *inode = file->inode;
 	const uint64_t size = inode_size(inode);

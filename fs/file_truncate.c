@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Sizes. A file that shrinks gives its blocks back: in one transaction with the new size when one map change does it; else
- * the size moves first, with an entry in the orphan chain, and the blocks follow in bounded transactions, so that after a
- * crash the rest is freed in the background. Until they are gone the file must not grow (it would show them): what grows a
- * file looks for that first (inode->truncating, file_truncate_finish).
+ * Sizes. A file that shrinks gives its blocks back: in one transaction with the new size when one map change does it;
+ * else the size moves first, with an entry in the orphan chain, and the blocks follow in bounded transactions, so that
+ * after a crash the rest is freed in the background. Until they are gone the file must not grow (it would show them):
+ * what grows a file looks for that first (inode->truncating, file_truncate_finish).
  *
  * A file that grows has the bytes behind its old end zeroed on the device before the size moves.
  */
 #include "fs/file.h"
 
-/* The end of the map from @from on, as much as one transaction may free. -ENOENT: nothing there. *out_all: that is all. */
+/* The end of the map from @from on, as much as one transaction may free. -ENOENT: nothing there. *out_all: that is
+ * all. */
 static MAY_WAIT int next_piece(struct inode *inode, uint64_t from, struct map_change *map, bool *out_all)
 {
 	uint64_t start = 0, length = 0;

@@ -7,8 +7,8 @@
  *   inline      the content fits the inode: a transaction without data I/O
  *   allocating  everything else: range exclusive, file_alloc.c
  *
- * A write that grows the file also holds the old last block, whose rest it zeroes; so writes behind each other's ends do not
- * meet in a block.
+ * A write that grows the file also holds the old last block, whose rest it zeroes; so writes behind each other's ends
+ * do not meet in a block.
  */
 #include "fs/file.h"
 
@@ -165,7 +165,8 @@ static MAY_WAIT int write_exclusive(struct file_op *file)
 	struct inode *inode = file->inode;
 	struct file_write *write = &file->write;
 	for (;;) {
-		const uint64_t start = align_down(range_start(inode, write), FS_BLOCK_SIZE), end = range_end(inode, write);
+		const uint64_t start = align_down(range_start(inode, write), FS_BLOCK_SIZE),
+			       end = range_end(inode, write);
 		int error = file_range(file, start, end, true);
 		if (error)
 			return error;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inodes in memory: one array of structs, sized at mount and touched lazily; a hash by number; an LRU of those that nobody
- * references. A struct that is being loaded is in the hash already, so that there is one loader and others wait for it.
+ * Inodes in memory: one array of structs, sized at mount and touched lazily; a hash by number; an LRU of those that
+ * nobody references. A struct that is being loaded is in the hash already, so that there is one loader and others wait
+ * for it.
  *
- * An inode that leaves memory takes its last_part along. The table remembers the highest such number, and an inode that is
- * loaded starts with it: an fsync then waits for a little more than it must, never for less.
+ * An inode that leaves memory takes its last_part along. The table remembers the highest such number, and an inode that
+ * is loaded starts with it: an fsync then waits for a little more than it must, never for less.
  */
 #include <stdlib.h>
 
@@ -314,6 +315,10 @@ void inode_disk_attr(const struct disk_inode *disk, uint64_t ino, struct fs_attr
 void inode_stats_read(const struct owner *owner, struct inode_stats *out)
 {
 	const struct inode_table *table = owner->inodes;
-	*out = (struct inode_stats){.cached = table->cached, .referenced = table->referenced, .lookups = table->lookups.used,
-		.orphans = table->reap.queued - table->reap.done};
+	*out = (struct inode_stats){
+		.cached = table->cached,
+		.referenced = table->referenced,
+		.lookups = table->lookups.used,
+		.orphans = table->reap.queued - table->reap.done,
+	};
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inodes in memory. struct inode holds the disk record as it is; it is the truth, and apply steps copy it into the inode
- * block (inode_log). An inode stays in memory while it is referenced (inode_get .. inode_put), locked or has unlogged
- * times; others are kept on an LRU up to a limit. Lookup counts are kept apart (inode_lookup_*), so that a million inodes
- * that only the kernel remembers cost little.
+ * Inodes in memory. struct inode holds the disk record as it is; it is the truth, and apply steps copy it into the
+ * inode block (inode_log). An inode stays in memory while it is referenced (inode_get .. inode_put), locked or has
+ * unlogged times; others are kept on an LRU up to a limit. Lookup counts are kept apart (inode_lookup_*), so that a
+ * million inodes that only the kernel remembers cost little.
  *
  * Locks: `lock` guards the record, the trees and xattrs: shared to read, exclusive to change. Taken in ascending inode
  * number over all owners (inode_lock_many). Since only apply steps change the record, and they do not wait, a stretch
@@ -33,7 +33,7 @@ struct inode {
 	struct disk_inode disk;
 	unsigned refs;
 	bool loading, dead;             /* dead: slot freed, or loading failed: out of the hash */
-	bool times_dirty;               /* times in disk are newer than the log's; logged within commit_ms or by fsync */
+	bool times_dirty; /* times in disk are newer than the log's; logged within commit_ms or by fsync */
 	bool orphan;                    /* stands in an orphan block. With links: a truncate is not finished */
 	bool orphan_ref;                /* an orphan with links: its entry holds a reference */
 	bool truncating;                /* there may be blocks past the size: they go before the file may grow */
@@ -52,17 +52,17 @@ struct inode {
 int inode_table_create(struct owner *owner, unsigned count_max) MUST_CHECK;
 void inode_table_destroy(struct owner *owner);
 
-/* The inode of a number of this owner, referenced. The number is checked against the inode map and the slot: -ESTALE when
- * nothing is there. -EUCLEAN, -EIO, -ENOMEM. */
+/* The inode of a number of this owner, referenced. The number is checked against the inode map and the slot: -ESTALE
+ * when nothing is there. -EUCLEAN, -EIO, -ENOMEM. */
 MAY_WAIT int inode_get(struct owner *owner, uint64_t ino, struct inode **out) MUST_CHECK;
 void inode_put(struct inode *inode);
 
 /* One more reference to an inode that is referenced, or found without a wait. */
 void inode_ref(struct inode *inode);
 
-/* Reference and lock over owners, ascending in inode number. Each entry: number and mode; after success .inode is set, for
- * inodes of *all* owners, but may be looked into only there. Entries keep their places; two of the same number (an
- * exclusive one wins) share one lock. -ESTALE and others as inode_get; on failure nothing is held. */
+/* Reference and lock over owners, ascending in inode number. Each entry: number and mode; after success .inode is
+ * set, for inodes of *all* owners, but may be looked into only there. Entries keep their places; two of the same
+ * number (an exclusive one wins) share one lock. -ESTALE and others as inode_get; on failure nothing is held. */
 struct inode_lock {
 	uint64_t ino;
 	bool exclusive;
@@ -89,7 +89,10 @@ bool inode_touch_lazy(struct inode *inode, unsigned times, struct timespec now);
 void inode_accessed(struct inode *inode);
 void inode_blocks_add(struct inode *inode, int64_t blocks);
 /* Unused bytes at the end of the fork (in front of the xattrs), and the fork's capacity for data. */
-static inline unsigned inode_fork_capacity(const struct inode *inode) { return FS_FORK_BYTES - inode->disk.xattr_bytes; }
+static inline unsigned inode_fork_capacity(const struct inode *inode)
+{
+	return FS_FORK_BYTES - inode->disk.xattr_bytes;
+}
 
 /* Enters or leaves the orphan chain of its AG. */
 struct orphan_change {
@@ -101,8 +104,9 @@ struct orphan_change {
 	bool restructures;              /* a block enters or leaves the chain */
 };
 void orphan_change_init(struct orphan_change *orphan, struct inode *inode, bool add);
-/* A new inode as a change of the owner of @ag (see struct change). Fill the fields above the line, add it to the part;
- * after tx_prepare_changes .ino is known, after tx_apply the rest. The disk record is completed by the change itself. */
+/* A new inode as a change of the owner of @ag (see struct change). Fill the fields above the line, add it to the
+ * part; after tx_prepare_changes .ino is known, after tx_apply the rest. The disk record is completed by the change
+ * itself. */
 struct inode_create_change {
 	struct change change;
 	uint32_t ag;                    /* AG wanted; another of the same owner when it is full */
@@ -135,17 +139,23 @@ struct inode_free_change {
 };
 void inode_free_change_init(struct inode_free_change *free_change, struct inode *inode);
 /* Worst case for tx_begin of one such change. */
-enum { ORPHAN_CHANGE_BLOCKS = 5, INODE_CREATE_BLOCKS = 6 + ORPHAN_CHANGE_BLOCKS, INODE_FREE_BLOCKS = 5 + ORPHAN_CHANGE_BLOCKS };
+enum {
+	ORPHAN_CHANGE_BLOCKS = 5,
+	INODE_CREATE_BLOCKS = 6 + ORPHAN_CHANGE_BLOCKS,
+	INODE_FREE_BLOCKS = 5 + ORPHAN_CHANGE_BLOCKS
+};
 
 /* Lookup counts of this owner's inodes. -ENOMEM. */
 int inode_lookup_add(struct owner *owner, uint64_t ino, uint64_t count) MUST_CHECK;
-/* Makes sure that one inode_lookup_add of a new number will succeed; given back by _unreserve (also before that add). */
+/* Makes sure that one inode_lookup_add of a new number will succeed; given back by _unreserve (also before that
+ * add). */
 int inode_lookup_reserve(struct owner *owner) MUST_CHECK;
 void inode_lookup_unreserve(struct owner *owner);
 /* True when the count fell to zero and the inode has no links: it is to be reaped. */
 bool inode_lookup_drop(struct owner *owner, uint64_t ino, uint64_t count);
 uint64_t inode_lookup_count(const struct owner *owner, uint64_t ino);
-/* In apply steps: the last link went (the inode is reaped now or when its count falls to zero), or the first one came. */
+/* In apply steps: the last link went (the inode is reaped now or when its count falls to zero), or the first one
+ * came. */
 void inode_unlinked(struct inode *inode);
 void inode_linked(struct inode *inode);
 /* Has a background fiber finish an orphan (frees blocks past size, or all and the slot). Idempotent, no wait. */
@@ -157,12 +167,13 @@ MAY_WAIT void inode_reap_wait(struct owner *owner);
 MAY_WAIT int inode_log_times(struct inode *inode) MUST_CHECK;
 /* Logs times_dirty of all inodes of this owner (periodic and at sync). 0, or the first error. */
 MAY_WAIT int inode_flush_times(struct owner *owner);
-/* Unmount, on every owner in turn: waits for forgets on their way from here to other owners; all counts become zero, and
- * what has no links is reaped (inode_reap_wait). */
+/* Unmount, on every owner in turn: waits for forgets on their way from here to other owners; all counts become zero,
+ * and what has no links is reaped (inode_reap_wait). */
 MAY_WAIT void inode_table_forget_all(struct owner *owner);
 
 struct inode_stats {
-	uint64_t cached, referenced, lookups, orphans; /* inodes; lookups: numbers with a count; orphans: to be reaped */
+	uint64_t cached, referenced;    /* inodes */
+	uint64_t lookups, orphans;      /* numbers with a count; numbers to be reaped */
 };
 /* Any thread; approximate. */
 void inode_stats_read(const struct owner *owner, struct inode_stats *out);

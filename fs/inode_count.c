@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Lookup counts: how many times the kernel was told of an inode and has not forgotten it. A table of 16 bytes an entry per
- * owner, apart from the inodes in memory. An entry also says that its inode has no links any more, so that the last forget
- * need not look at the inode to know whether it is to be reaped.
+ * Lookup counts: how many times the kernel was told of an inode and has not forgotten it. A table of 16 bytes an entry
+ * per owner, apart from the inodes in memory. An entry also says that its inode has no links any more, so that the last
+ * forget need not look at the inode to know whether it is to be reaped.
  *
- * fs_forget may be called on any reactor and does not wait: what belongs to another owner is collected in a batch, and one
- * batch per pair of owners is under way at a time; the next is filled meanwhile. A forget for which there is no memory is
- * lost: the inode then keeps its count until unmount, which drops all counts.
+ * fs_forget may be called on any reactor and does not wait: what belongs to another owner is collected in a batch, and
+ * one batch per pair of owners is under way at a time; the next is filled meanwhile. A forget for which there is no
+ * memory is lost: the inode then keeps its count until unmount, which drops all counts.
  */
 #include <stdlib.h>
 
@@ -239,7 +239,8 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t nlookup)
 	}
 	struct forget_batch *batch = forget_room(here->inodes, owner->index);
 	if (!batch) {
-		log_warn("%s: no memory to forget inode %llu: kept until unmount", fs->bdev_name, (unsigned long long)ino);
+		log_warn("%s: no memory to forget inode %llu: kept until unmount", fs->bdev_name,
+			(unsigned long long)ino);
 		return;
 	}
 	batch->entries[batch->count].ino = ino;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making and freeing inodes, as changes of a transaction on the AG's owner: the slot, the inode block's mask, the inode map
- * and the inode free map, the counts in the AG header, and, where there is no name, the orphan chain.
+ * Making and freeing inodes, as changes of a transaction on the AG's owner: the slot, the inode block's mask, the inode
+ * map and the inode free map, the counts in the AG header, and, where there is no name, the orphan chain.
  *
- * The new inode's struct is made in prepare but becomes findable in apply only; a number that comes from outside finds an
- * unused slot until then. Its generation is taken from the AG header in apply.
+ * The new inode's struct is made in prepare but becomes findable in apply only; a number that comes from outside finds
+ * an unused slot until then. Its generation is taken from the AG header in apply.
  */
 #include "fs/inode_internal.h"
 
@@ -102,7 +102,8 @@ static void create_in_block(struct tx_part *part, struct inode_create_change *cr
 		alloc_map_ready(part, slot->ag, BLOCK_INODE_MAP, slot->ag_block);
 	} else {
 		tx_dirty(part, create->block, offsetof(struct inode_block, used_mask), sizeof(block->used_mask));
-		tx_dirty(part, create->block, offsetof(struct inode_block, inode) + slot->index * FS_INODE_SIZE, FS_INODE_SIZE);
+		tx_dirty(part, create->block, offsetof(struct inode_block, inode) + slot->index * FS_INODE_SIZE,
+			FS_INODE_SIZE);
 	}
 	const bool full = used_mask == (1u << FS_INODES_PER_BLOCK) - 1;
 	if (full || slot->new_block) {
@@ -186,7 +187,8 @@ static MAY_WAIT int free_prepare(struct tx_part *part, struct change *change)
 	error = freeing->orphan_change.change.prepare(part, &freeing->orphan_change.change);
 	if (error)
 		return error;
-	freeing->frees_block = slot_claim(part->owner->inodes, ag, ag_block, le32_get(block_of(freeing->block)->used_mask));
+	freeing->frees_block =
+		slot_claim(part->owner->inodes, ag, ag_block, le32_get(block_of(freeing->block)->used_mask));
 	if (freeing->frees_block)
 		error = tx_free(part, (struct run){.block = freeing->block->block, .count = 1}, RUN_METADATA);
 	if (error) {

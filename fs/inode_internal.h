@@ -90,7 +90,7 @@ struct inode_table {
 	struct cds_list_head times;     /* times_dirty, oldest first */
 	unsigned times_count;
 	unsigned cached, referenced;
-	uint64_t evicted_part;          /* highest last_part of inodes that left memory: a reloaded one starts with it */
+	uint64_t evicted_part; /* highest last_part of inodes that left memory: a reloaded one starts with it */
 	struct lookup_table lookups;
 	struct forget_line forget[REACTOR_COUNT_MAX];
 	struct fiber_cond forget_idle;
@@ -127,15 +127,16 @@ struct inode *inode_find(struct inode_table *table, uint64_t ino);
 void inode_times_clean(struct inode *inode);
 
 /* ---- inode_slot.c ---- */
-/* A slot for a new inode near @ag. A new inode block (slot->new_block) is allocated for the part, not pinned yet. The slot is
- * the caller's until slot_used or slot_cancel; meanwhile nobody else makes an inode block in that AG. -ENOSPC. */
+/* A slot for a new inode near @ag. A new inode block (slot->new_block) is allocated for the part, not pinned yet.
+ * The slot is the caller's until slot_used or slot_cancel; meanwhile nobody else makes an inode block in that AG.
+ * -ENOSPC. */
 MAY_WAIT int slot_reserve(struct tx_part *part, uint32_t ag, struct inode_slot *out) MUST_CHECK;
 void slot_cancel(struct inode_table *table, const struct inode_slot *slot);
 /* In apply: the block's used mask is now @used_mask. */
 void slot_used(struct inode_table *table, const struct inode_slot *slot, uint32_t used_mask);
 void slot_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask);
-/* True when the block has one used slot left and may go with it: nobody gets a slot of it until slot_block_freed (in apply) or
- * slot_unclaim. An AG keeps one block that has free slots. */
+/* True when the block has one used slot left and may go with it: nobody gets a slot of it until slot_block_freed (in
+ * apply) or slot_unclaim. An AG keeps one block that has free slots. */
 bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask) MUST_CHECK;
 void slot_unclaim(struct inode_table *table, uint32_t ag, uint32_t ag_block);
 void slot_block_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Locking several inodes, whoever owns them, in ascending order of their numbers. Neighbours in that order that one owner
- * has are locked there in one call. Every operation takes all its inode locks in one such sweep, so no two can wait for each
- * other in a circle.
+ * Locking several inodes, whoever owns them, in ascending order of their numbers. Neighbours in that order that one
+ * owner has are locked there in one call. Every operation takes all its inode locks in one such sweep, so no two can
+ * wait for each other in a circle.
  */
 #include "fs/inode_internal.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Free slots of inode blocks. Each AG has a short list of blocks with free slots, filled from the inode free map as needed.
- * A slot is reserved in memory while its transaction is prepared and taken in apply. A new inode block is made by one
- * transaction at a time (ag_inodes.busy); those that come meanwhile wait for it and use its other slots. Whoever is busy
- * waits for I/O only, so waiting for it with inode locks held is no danger.
+ * Free slots of inode blocks. Each AG has a short list of blocks with free slots, filled from the inode free map as
+ * needed. A slot is reserved in memory while its transaction is prepared and taken in apply. A new inode block is made
+ * by one transaction at a time (ag_inodes.busy); those that come meanwhile wait for it and use its other slots. Whoever
+ * is busy waits for I/O only, so waiting for it with inode locks held is no danger.
  *
  * The list is a cache: a block that does not fit is found again by a scan of the free map (scan_next is set back).
  */
@@ -50,7 +50,12 @@ static bool pick(struct ag_inodes *state, uint32_t ag, struct inode_slot *out)
 			continue;
 		const unsigned index = (unsigned)__builtin_ctz(open);
 		state->blocks[i].reserved_mask |= (uint16_t)(1u << index);
-		*out = (struct inode_slot){.ag = ag, .ag_block = state->blocks[i].ag_block, .index = index, .busy_ag = ag};
+		*out = (struct inode_slot){
+			.ag = ag,
+			.ag_block = state->blocks[i].ag_block,
+			.index = index,
+			.busy_ag = ag,
+		};
 		return true;
 	}
 	return false;
@@ -155,8 +160,12 @@ int slot_reserve(struct tx_part *part, uint32_t ag, struct inode_slot *out)
 		busy_end(inode_ag_state(owner->inodes, ag));
 		return error == -ENOSPC ? reserve_elsewhere(owner, ag, out) : error;
 	}
-	*out = (struct inode_slot){.ag = ag_of_block(fs, run.block), .ag_block = ag_relative(fs, run.block), .new_block = true,
-		.busy_ag = ag};
+	*out = (struct inode_slot){
+		.ag = ag_of_block(fs, run.block),
+		.ag_block = ag_relative(fs, run.block),
+		.new_block = true,
+		.busy_ag = ag,
+	};
 	return 0;
 }
 

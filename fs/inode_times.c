@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Times that change more often than they are worth a transaction: access times, and the modification times of overwrites in
- * place. They change in memory at once and are logged by the next transaction that logs the inode, by fsync, or by
- * inode_flush_times, which takes a batch of inodes into one transaction.
+ * Times that change more often than they are worth a transaction: access times, and the modification times of
+ * overwrites in place. They change in memory at once and are logged by the next transaction that logs the inode, by
+ * fsync, or by inode_flush_times, which takes a batch of inodes into one transaction.
  *
- * Logging a record needs no inode lock: between two waits the record is what the last apply step left, plus newer times.
+ * Logging a record needs no inode lock: between two waits the record is what the last apply step left, plus newer
+ * times.
  */
 #include "fs/inode_internal.h"
 

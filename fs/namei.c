@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Looking names up. The directory stays locked (shared) while its entry's inode is asked for attributes and gets its lookup
- * count, so the entry, and with it the inode, cannot go meanwhile.
+ * Looking names up. The directory stays locked (shared) while its entry's inode is asked for attributes and gets its
+ * lookup count, so the entry, and with it the inode, cannot go meanwhile.
  */
 #include "fs/namei.h"
 
@@ -156,7 +156,8 @@ static int check_drop(struct inode *inode)
 	if (inode_is_dir(inode) && dir_entries(inode))
 		return -ENOTEMPTY;
 	if (!le32_get(inode->disk.nlink))
-		return fs_corrupt(inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino), "nlink: a name without a link");
+		return fs_corrupt(
+			inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino), "nlink: a name without a link");
 	return 0;
 }
 

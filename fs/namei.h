@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inside the operations on names. They run on the owner of their (first) directory; what is on other owners is asked there.
+ * Inside the operations on names. They run on the owner of their (first) directory; what is on other owners is asked
+ * there.
  *
  *   namei.c         lookup, and what all of them need      namei_remove.c   unlink, rmdir
  *   namei_create.c  create, link                           namei_rename.c   rename
  *   namei_readdir.c readdir
  *
- * A changing operation looks its names up, locks all inodes concerned, looks up again, and starts again when the world has
- * changed in between. Entries are changed by struct dir_change, the inodes that they name by struct link_change.
+ * A changing operation looks its names up, locks all inodes concerned, looks up again, and starts again when the world
+ * has changed in between. Entries are changed by struct dir_change, the inodes that they name by struct link_change.
  */
 #ifndef LANEFS_FS_NAMEI_H
 #define LANEFS_FS_NAMEI_H
@@ -28,7 +29,7 @@ int namei_check_directory(const struct inode *directory, enum namei_purpose purp
 struct name_query {
 	struct fs *fs;
 	uint64_t directory;
-	struct inode *locked;           /* the directory, when the caller has it locked; NULL: locked shared by the query */
+	struct inode *locked; /* the directory, when the caller has it locked; NULL: locked shared by the query */
 	struct fs_name name;
 	enum namei_purpose purpose;
 	bool searched;                  /* the directory is fit to be searched: -ENOENT means the name */
@@ -40,8 +41,9 @@ MAY_WAIT int namei_entry(struct fs *fs, uint64_t ino, struct fs_entry *out) MUST
 /* File type and flags of an inode that the caller has locked, whoever owns it. */
 MAY_WAIT uint32_t namei_mode(struct fs *fs, const struct inode_lock *lock);
 
-/* What happens to an inode when an entry that names it comes, goes or moves. On the part of its owner, which alone may look
- * into it. prepare: -EPERM (flags; a directory gets no second name), -EMLINK, -ENOTEMPTY, -ENOENT (being freed). */
+/* What happens to an inode when an entry that names it comes, goes or moves. On the part of its owner, which alone
+ * may look into it. prepare: -EPERM (flags; a directory gets no second name), -EMLINK, -ENOTEMPTY, -ENOENT (being
+ * freed). */
 enum link_action { LINK_ADD, LINK_DROP, LINK_MOVE };
 struct link_change {
 	struct change change;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making inodes and names. A file is made in the AG of its directory, a directory in an AG that has its turn, so that trees
- * spread and the files of one directory stay together. When the AG's owner has no room, the other owners are tried.
+ * Making inodes and names. A file is made in the AG of its directory, a directory in an AG that has its turn, so that
+ * trees spread and the files of one directory stay together. When the AG's owner has no room, the other owners are
+ * tried.
  *
  * The target of a symlink that does not fit the inode stands in one data block, written before the transaction.
  */
@@ -40,8 +41,8 @@ static int create_check(const struct fs *fs, const struct fs_create *what)
 		return error;
 	if (what->name.length && (namei_is_dot(what->name) || namei_is_dotdot(what->name)))
 		return -EEXIST;
-	if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR &&
-		type != S_IFBLK)
+	if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK && type != S_IFIFO && type != S_IFSOCK &&
+		type != S_IFCHR && type != S_IFBLK)
 		return -EINVAL;
 	if (!what->name.length && type != S_IFREG)
 		return -EINVAL;
@@ -73,7 +74,8 @@ static MAY_WAIT uint32_t choose_ag(const struct create_call *call, unsigned atte
 	/* With fewer AGs than reactors some own nothing. */
 	const unsigned owners = MIN(fs->owner_count, le32_get(fs->super.ag_count));
 	struct inode_table *table = call->owner->inodes;
-	const unsigned turn = S_ISDIR(call->what->mode) && !attempt ? table->create_turn++ : table->create_turn + attempt;
+	const unsigned turn =
+		S_ISDIR(call->what->mode) && !attempt ? table->create_turn++ : table->create_turn + attempt;
 	struct spread_call spread = {.owner = fs->owners[turn % owners]};
 	reactor_call(spread.owner->reactor, spread_here, &spread);
 	return spread.ag;
@@ -119,7 +121,8 @@ static void fill_inode(struct create_op *create, const struct create_call *call)
 	fill_ids(disk, call, &create->parent.inode->disk);
 	disk->nlink = le32_set(S_ISDIR(what->mode) ? 2 : what->name.length ? 1 : 0);
 	disk->atime_sec = disk->mtime_sec = disk->ctime_sec = disk->btime_sec = le64_set((uint64_t)create->now.tv_sec);
-	disk->atime_nsec = disk->mtime_nsec = disk->ctime_nsec = disk->btime_nsec = le32_set((uint32_t)create->now.tv_nsec);
+	disk->atime_nsec = disk->mtime_nsec = disk->ctime_nsec = disk->btime_nsec =
+		le32_set((uint32_t)create->now.tv_nsec);
 	if (S_ISLNK(what->mode))
 		fill_symlink(disk, create, what);
 	else if (S_ISREG(what->mode) || S_ISDIR(what->mode))
@@ -178,7 +181,8 @@ static int create_changes(struct tx *tx, const struct create_call *call, struct 
 	tx_change(part, &create->inode.change);
 	if (!what->name.length)
 		return 0;
-	dir_change_init(&create->entry, DIR_ADD, create->parent.inode, what->name, 0, namei_dirent_type(what->mode), create->now);
+	dir_change_init(&create->entry, DIR_ADD, create->parent.inode, what->name, 0, namei_dirent_type(what->mode),
+		create->now);
 	create->entry.ino_from = &create->inode.ino;
 	create->entry.nlink_delta = S_ISDIR(what->mode) ? 1 : 0;
 	tx_change(tx_home(tx), &create->entry.change);
@@ -226,7 +230,8 @@ static MAY_WAIT int create_anywhere(const struct create_call *call, struct creat
 	}
 }
 
-int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, const struct fs_cred *cred, struct fs_entry *out)
+int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, const struct fs_cred *cred,
+	struct fs_entry *out)
 {
 	int error = create_check(fs, create);
 	if (error)
@@ -236,7 +241,8 @@ int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, co
 	if (!op)
 		return -ENOMEM;
 	struct create_op *memory = OP_MEMORY(op, struct create_op);
-	const struct create_call call = {.fs = fs, .owner = owner, .op = op, .parent = parent, .what = create, .cred = cred};
+	const struct create_call call = {
+		.fs = fs, .owner = owner, .op = op, .parent = parent, .what = create, .cred = cred};
 	error = create_anywhere(&call, memory);
 	if (!error) {
 		struct disk_inode *disk = &memory->inode.disk;
@@ -270,7 +276,8 @@ static MAY_WAIT int link_prepare_all(struct tx *tx, struct link_op *link, struct
 	if (S_ISDIR(mode))
 		return -EPERM;
 	const struct timespec now = fs_now();
-	dir_change_init(&link->entry, DIR_ADD, link->locks[0].inode, name, link->locks[1].ino, namei_dirent_type(mode), now);
+	dir_change_init(
+		&link->entry, DIR_ADD, link->locks[0].inode, name, link->locks[1].ino, namei_dirent_type(mode), now);
 	tx_change(tx_home(tx), &link->entry.change);
 	link_change_init(&link->inode, LINK_ADD, link->locks[1].inode, now);
 	link->inode.entry = out;

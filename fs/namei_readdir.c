@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reading directories. Entries are copied a leaf at a time; with attributes wanted, a batch of inodes is asked for at a time,
- * each owner once, with the directory locked (shared), so that no entry goes before its lookup count is there. Counts of
- * entries that did not fit are given back.
+ * Reading directories. Entries are copied a leaf at a time; with attributes wanted, a batch of inodes is asked for at a
+ * time, each owner once, with the directory locked (shared), so that no entry goes before its lookup count is there.
+ * Counts of entries that did not fit are given back.
  */
 #include <dirent.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * unlink and rmdir: the entry goes, and the inode loses a link (a directory both of its own). What has no links left enters
- * the orphan chain in the same transaction and is reaped once nobody remembers it. Both work on a full filesystem: they may
- * use the space that is held back.
+ * unlink and rmdir: the entry goes, and the inode loses a link (a directory both of its own). What has no links left
+ * enters the orphan chain in the same transaction and is reaped once nobody remembers it. Both work on a full
+ * filesystem: they may use the space that is held back.
  */
 #include <dirent.h>
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * rename: up to four inodes (two directories, what moves, what it replaces or changes places with), on up to four owners, in
- * one transaction.
+ * rename: up to four inodes (two directories, what moves, what it replaces or changes places with), on up to four
+ * owners, in one transaction.
  *
- * No directory may become its own ancestor. A directory's parent changes only under one lock of the whole filesystem (a fiber
- * mutex on owner 0), taken behind tx_begin and before inode locks; so the walk from the new parent up to the root, which takes
- * no locks, sees a tree that stands still.
+ * No directory may become its own ancestor. A directory's parent changes only under one lock of the whole filesystem (a
+ * fiber mutex on owner 0), taken behind tx_begin and before inode locks; so the walk from the new parent up to the
+ * root, which takes no locks, sees a tree that stands still.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -227,12 +227,12 @@ static int change_between(struct tx *tx, struct rename_op *rename, struct timesp
 	const struct dir_found *moved = &rename->from.found, *other = &rename->to.found;
 	const bool exchange = rename->flags & RENAME_EXCHANGE;
 	const int moved_links = moved->type == DT_DIR, other_links = rename->to_exists && other->type == DT_DIR;
-	dir_change_init(from, exchange ? DIR_REPLACE : DIR_REMOVE, rename->locks[LOCK_FROM_PARENT].inode, rename->from.name,
-		exchange ? other->ino : 0, exchange ? other->type : 0, now);
+	dir_change_init(from, exchange ? DIR_REPLACE : DIR_REMOVE, rename->locks[LOCK_FROM_PARENT].inode,
+		rename->from.name, exchange ? other->ino : 0, exchange ? other->type : 0, now);
 	from->nlink_delta = (exchange ? other_links : 0) - moved_links;
 	tx_change(tx_home(tx), &from->change);
-	dir_change_init(to, rename->to_exists ? DIR_REPLACE : DIR_ADD, rename->locks[LOCK_TO_PARENT].inode, rename->to.name,
-		moved->ino, moved->type, now);
+	dir_change_init(to, rename->to_exists ? DIR_REPLACE : DIR_ADD, rename->locks[LOCK_TO_PARENT].inode,
+		rename->to.name, moved->ino, moved->type, now);
 	to->nlink_delta = moved_links - other_links;
 	return namei_add_change(tx, rename->to.directory, &to->change);
 }
@@ -306,7 +306,8 @@ static int rename_check(const struct fs *fs, struct fs_name from, struct fs_name
 	return 0;
 }
 
-int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to, unsigned flags)
+int fs_rename(
+	struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to, unsigned flags)
 {
 	int error = rename_check(fs, from, to, flags);
 	if (error)

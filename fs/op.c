@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operation memory of one owner, and what every operation does at its edges: waiting for space, and making changes durable
- * when they are to be synchronous.
+ * Operation memory of one owner, and what every operation does at its edges: waiting for space, and making changes
+ * durable when they are to be synchronous.
  */
 #include "fs/op.h"
 

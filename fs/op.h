@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a running operation needs besides its stack: memory for its changes and I/O objects (frames stay under 1 KiB), and a
- * few blocks of DMA memory for unaligned edges. A pool per owner; its size bounds the operations that run at once. Taken
- * first of all, before any lock or transaction, and one per operation: functions that need it get it from their caller.
+ * What a running operation needs besides its stack: memory for its changes and I/O objects (frames stay under 1 KiB),
+ * and a few blocks of DMA memory for unaligned edges. A pool per owner; its size bounds the operations that run at
+ * once. Taken first of all, before any lock or transaction, and one per operation: functions that need it get it from
+ * their caller.
  */
 #ifndef LANEFS_FS_OP_H
 #define LANEFS_FS_OP_H
@@ -32,8 +33,9 @@ void *op_memory(struct op *op, size_t bytes);
 /* A block of DMA memory until op_end; its content is undefined. NULL: no memory. */
 uint8_t *op_bounce(struct op *op, unsigned index) MUST_CHECK;
 
-/* Called with -ENOSPC in hand and nothing held (no lock, range or transaction): waits for space that is on its way back
- * (inodes to be reaped, freed blocks that are not yet reusable). True: worth one more try; at most once per operation. */
+/* Called with -ENOSPC in hand and nothing held (no lock, range or transaction): waits for space that is on its way
+ * back (inodes to be reaped, freed blocks that are not yet reusable). True: worth one more try; at most once per
+ * operation. */
 MAY_WAIT bool op_retry_enospc(struct op *op) MUST_CHECK;
 
 /* The end of a changing operation that went well, all locks given back: makes it durable when the mount option or the

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The orphan chain of an AG, as changes of a transaction: what must be finished after a crash stands in it. Entries enter
- * the head block of the chain; when it is full, a new block becomes the head. A block that becomes empty leaves the chain,
- * unless it is the only one (unlinking files one after the other would otherwise allocate and free it every time).
+ * The orphan chain of an AG, as changes of a transaction: what must be finished after a crash stands in it. Entries
+ * enter the head block of the chain; when it is full, a new block becomes the head. A block that becomes empty leaves
+ * the chain, unless it is the only one (unlinking files one after the other would otherwise allocate and free it every
+ * time).
  *
  * Several transactions may be preparing changes of one chain. Places for new entries are promised by a count
  * (chain_reserved), counted against the head block whichever block they are for. The chain itself is changed by one
- * transaction at a time (chain_busy, from prepare to apply or cancel); it waits for I/O only, so waiting for it with inode
- * locks held is no danger. A block that is about to leave (chain_removing) takes no entries.
+ * transaction at a time (chain_busy, from prepare to apply or cancel); it waits for I/O only, so waiting for it with
+ * inode locks held is no danger. A block that is about to leave (chain_removing) takes no entries.
  */
 #include "fs/inode_internal.h"
 
-static struct orphan_change *orphan_of(struct change *change) { return CONTAINER_OF(change, struct orphan_change, change); }
+static struct orphan_change *orphan_of(struct change *change)
+{
+	return CONTAINER_OF(change, struct orphan_change, change);
+}
 static struct orphan_block *block_of(const struct buf *buf) { return (struct orphan_block *)buf->data; }
 static struct ag_header *header_of(const struct buf *buf) { return (struct ag_header *)buf->data; }
 
@@ -115,14 +119,16 @@ static MAY_WAIT int locate(struct owner *owner, struct orphan_change *orphan)
 	}
 	chain_unlock(state);
 	if (!error && !inode->orphan_block)
-		error = fs_corrupt(owner->fs, orphan->header->block, "orphan chain: an inode without links is not in it");
+		error = fs_corrupt(
+			owner->fs, orphan->header->block, "orphan chain: an inode without links is not in it");
 	return error;
 }
 
 static bool leaves_empty(const struct orphan_change *orphan)
 {
 	const struct orphan_block *block = block_of(orphan->block);
-	const bool only_one = le64_get(header_of(orphan->header)->orphan_head) == orphan->block->block && !le64_get(block->next);
+	const bool only_one =
+		le64_get(header_of(orphan->header)->orphan_head) == orphan->block->block && !le64_get(block->next);
 	return le32_get(block->count) == 1 && !only_one && !state_of(orphan)->chain_reserved;
 }
 
@@ -172,7 +178,8 @@ static MAY_WAIT int remove_prepare(struct tx_part *part, struct orphan_change *o
 	struct inode *inode = orphan->inode;
 	int error = inode->orphan_block ? 0 : locate(part->owner, orphan);
 	if (!error)
-		error = tx_pin(part, inode->orphan_block, BLOCK_ORPHANS, le32_get(header_of(orphan->header)->ag), &orphan->block);
+		error = tx_pin(part, inode->orphan_block, BLOCK_ORPHANS, le32_get(header_of(orphan->header)->ag),
+			&orphan->block);
 	if (error)
 		return error;
 	if (le64_get(block_of(orphan->block)->inode[inode->orphan_index]) != inode->ino)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reaping: background fibers finish what stands in the orphan chains. An inode without links and without lookup counts loses
- * its blocks and its slot; a truncate that was cut short is done. Both in bounded transactions, so that a crash in between
- * finds the rest in the chain again. What fails (an unreadable block, a stopped filesystem) stays in the chain for the
- * next mount, or for fsck.
+ * Reaping: background fibers finish what stands in the orphan chains. An inode without links and without lookup counts
+ * loses its blocks and its slot; a truncate that was cut short is done. Both in bounded transactions, so that a crash
+ * in between finds the rest in the chain again. What fails (an unreadable block, a stopped filesystem) stays in the
+ * chain for the next mount, or for fsck.
  *
  * The queue holds numbers, not inodes: an inode may stand in it twice, or be gone when its turn comes.
  */
@@ -139,7 +139,8 @@ static MAY_WAIT int reap_unlinked(struct inode *inode, uint8_t *memory)
 	if (!still_unlinked(inode))
 		return 0;
 	if (inode_is_dir(inode) && inode->disk.format != FORK_INLINE)
-		return fs_corrupt(inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino), "directory without links: not empty");
+		return fs_corrupt(inode->owner->fs, inode_block_of(inode->owner->fs, inode->ino),
+			"directory without links: not empty");
 	if (inode->disk.format == FORK_TREE || (inode->disk.format == FORK_EXTENTS && !extents_fit(inode)))
 		error = file_free_from(inode, 0, (struct file_tx *)memory);
 	/* The range keeps data operations away, but xattrs may come until the slot is free. */
@@ -156,7 +157,8 @@ static MAY_WAIT int reap_unlinked(struct inode *inode, uint8_t *memory)
 
 static MAY_WAIT int reap_one(struct reaper *reaper, uint64_t ino)
 {
-	_Static_assert(sizeof(struct file_tx) <= REAPER_BYTES && sizeof(struct inode_free_change) <= REAPER_BYTES, "reaper's memory");
+	_Static_assert(sizeof(struct file_tx) <= REAPER_BYTES && sizeof(struct inode_free_change) <= REAPER_BYTES,
+		"reaper's memory");
 	struct inode *inode;
 	int error = inode_get(reaper->table->owner, ino, &inode);
 	if (error)
@@ -189,7 +191,8 @@ static MAY_WAIT void reaper_main(void *arg)
 		queue->count--;
 		const int error = fs_may_change(fs) ? 0 : reap_one(reaper, ino);
 		if (error && !fs_stopped(fs))
-			log_warn("%s: inode %" PRIu64 " cannot be freed (%s): the next mount tries again", fs->bdev_name, ino, strerror(-error));
+			log_warn("%s: inode %" PRIu64 " cannot be freed (%s): the next mount tries again",
+				fs->bdev_name, ino, strerror(-error));
 		queue->done++;
 		fiber_cond_broadcast(&queue->progress);
 	}
@@ -207,7 +210,8 @@ static MAY_WAIT int found(struct owner *owner, uint64_t ino, uint64_t block, uin
 	if (error == -ENOMEM)
 		return error;
 	if (error) {
-		log_warn("%s: orphan inode %" PRIu64 " cannot be read: %s", owner->fs->bdev_name, ino, strerror(-error));
+		log_warn(
+			"%s: orphan inode %" PRIu64 " cannot be read: %s", owner->fs->bdev_name, ino, strerror(-error));
 		return 0;
 	}
 	inode->orphan = true;
@@ -262,7 +266,8 @@ int inode_reap_start(struct owner *owner)
 	for (uint32_t ag = owner->index; ag < le32_get(fs->super.ag_count) && !error; ag += fs->owner_count) {
 		error = found_ag(owner, ag, inos);
 		if (error && error != -ENOMEM) {
-			log_warn("%s: AG %u: its unlinked files cannot be freed: %s", fs->bdev_name, ag, strerror(-error));
+			log_warn("%s: AG %u: its unlinked files cannot be freed: %s", fs->bdev_name, ag,
+				strerror(-error));
 			error = 0;
 		}
 	}

@@ -14,16 +14,25 @@ void machine_start(struct machine *machine, unsigned owners, uint64_t size)
 
 void machine_start_with(struct machine *machine, unsigned owners, uint64_t size, const struct fs_mount_options *mount)
 {
-	*machine = (struct machine){.size = size ? size : MIB(32), .owners = owners, .cred = {.uid = 1000, .gid = 1000, .umask = 022}};
+	*machine = (struct machine){
+		.size = size ? size : MIB(32),
+		.owners = owners,
+		.cred = {.uid = 1000, .gid = 1000, .umask = 022},
+	};
 	if (mount)
 		machine->mount = *mount;
 	machine->memory = mmap(NULL, machine->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (machine->memory == MAP_FAILED)
 		sim_fail("no memory for an image");
-	const struct sim_format format = {.size = machine->size, .journal_bytes = MIB(1), .ag_bytes = MIB(2), .seed = 7};
+	const struct sim_format format = {
+		.size = machine->size, .journal_bytes = MIB(1), .ag_bytes = MIB(2), .seed = 7};
 	sim_mkfs(machine->memory, &format);
-	const struct sim_options options = {.owners = owners, .seed = owners, .memory = machine->memory, .size = machine->size,
-		.asynchronous = true, .error = true};
+	const struct sim_options options = {.owners = owners,
+		.seed = owners,
+		.memory = machine->memory,
+		.size = machine->size,
+		.asynchronous = true,
+		.error = true};
 	sim_create(&machine->sim, &options);
 	if (sim_mount(&machine->sim, &machine->mount))
 		sim_fail("mount: %s", machine->sim.message);
@@ -75,8 +84,29 @@ void machine_settle(struct machine *machine)
 /* ---- the calls ---- */
 
 enum which {
-	LOOKUP, PARENT, FORGET, CREATE, LINK, UNLINK, RMDIR, RENAME, READDIR, GETATTR, SETATTR, READLINK, OPEN, READ, WRITE,
-	FALLOCATE, SEEK, FSYNC, SYNC, COPY, SETXATTR, GETXATTR, STATFS,
+	LOOKUP,
+	PARENT,
+	FORGET,
+	CREATE,
+	LINK,
+	UNLINK,
+	RMDIR,
+	RENAME,
+	READDIR,
+	GETATTR,
+	SETATTR,
+	READLINK,
+	OPEN,
+	READ,
+	WRITE,
+	FALLOCATE,
+	SEEK,
+	FSYNC,
+	SYNC,
+	COPY,
+	SETXATTR,
+	GETXATTR,
+	STATFS,
 };
 
 struct call {
@@ -147,7 +177,8 @@ static MAY_WAIT int run(void *arg)
 	case READ:
 		return fs_read(fs, call->ino, call->buffer, call->offset, (uint32_t)call->length, call->out_length);
 	case WRITE:
-		return fs_write(fs, call->ino, call->buffer, call->offset, (uint32_t)call->length, call->flags, cred, call->out_length);
+		return fs_write(fs, call->ino, call->buffer, call->offset, (uint32_t)call->length, call->flags, cred,
+			call->out_length);
 	case FALLOCATE:
 		return fs_fallocate(fs, call->ino, call->mode, call->offset, call->length, cred);
 	case SEEK:
@@ -157,11 +188,13 @@ static MAY_WAIT int run(void *arg)
 	case SYNC:
 		return fs_sync(fs);
 	case COPY:
-		return fs_copy_range(fs, call->ino, call->offset, call->ino2, call->offset2, call->length, cred, call->out);
+		return fs_copy_range(
+			fs, call->ino, call->offset, call->ino2, call->offset2, call->length, cred, call->out);
 	case SETXATTR:
 		return fs_xattr_set(fs, call->ino, name_of(call->name), call->buffer, (uint32_t)call->length, 0, cred);
 	case GETXATTR:
-		return fs_xattr_get(fs, call->ino, name_of(call->name), call->buffer, (uint32_t)call->length, call->out_length);
+		return fs_xattr_get(
+			fs, call->ino, name_of(call->name), call->buffer, (uint32_t)call->length, call->out_length);
 	case STATFS:
 		return fs_statfs(fs, call->out_statfs);
 	default:
@@ -226,7 +259,8 @@ int call_rmdir(struct machine *machine, uint64_t parent, const char *name)
 	return go(machine, &(struct call){.which = RMDIR, .ino = parent, .name = name});
 }
 
-int call_rename(struct machine *machine, uint64_t from, const char *from_name, uint64_t to, const char *to_name, unsigned flags)
+int call_rename(
+	struct machine *machine, uint64_t from, const char *from_name, uint64_t to, const char *to_name, unsigned flags)
 {
 	return go(machine, &(struct call){.which = RENAME, .ino = from, .name = from_name, .ino2 = to, .name2 = to_name,
 		.flags = flags});
@@ -234,8 +268,9 @@ int call_rename(struct machine *machine, uint64_t from, const char *from_name, u
 
 int call_readdir(struct machine *machine, uint64_t directory, uint64_t cookie, bool plus, fs_emit_fn emit, void *arg)
 {
-	return go(machine, &(struct call){.which = READDIR, .ino = directory, .offset = cookie, .yes = plus, .emit = emit,
-		.arg = arg});
+	return go(machine,
+		&(struct call){
+			.which = READDIR, .ino = directory, .offset = cookie, .yes = plus, .emit = emit, .arg = arg});
 }
 
 int call_getattr(struct machine *machine, uint64_t ino, struct fs_attr *out)
@@ -265,17 +300,29 @@ int call_open(struct machine *machine, uint64_t ino, int flags)
 	return go(machine, &(struct call){.which = OPEN, .ino = ino, .mode = flags});
 }
 
-int call_read(struct machine *machine, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+int call_read(
+	struct machine *machine, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
 {
-	return go(machine, &(struct call){.which = READ, .ino = ino, .buffer = buffer, .offset = offset, .length = length,
-		.out_length = out_length});
+	return go(machine,
+		&(struct call){.which = READ,
+			.ino = ino,
+			.buffer = buffer,
+			.offset = offset,
+			.length = length,
+			.out_length = out_length});
 }
 
-int call_write_flags(struct machine *machine, uint64_t ino, const void *buffer, uint64_t offset, uint32_t length, uint32_t flags,
-	uint32_t *out_length)
+int call_write_flags(struct machine *machine, uint64_t ino, const void *buffer, uint64_t offset, uint32_t length,
+	uint32_t flags, uint32_t *out_length)
 {
-	return go(machine, &(struct call){.which = WRITE, .ino = ino, .buffer = (void *)(uintptr_t)buffer, .offset = offset,
-		.length = length, .flags = flags, .out_length = out_length});
+	return go(machine,
+		&(struct call){.which = WRITE,
+			.ino = ino,
+			.buffer = (void *)(uintptr_t)buffer,
+			.offset = offset,
+			.length = length,
+			.flags = flags,
+			.out_length = out_length});
 }
 
 /* The whole length, or an error (-EIO for a short write). */
@@ -288,7 +335,8 @@ int call_write(struct machine *machine, uint64_t ino, const void *buffer, uint64
 
 int call_fallocate(struct machine *machine, uint64_t ino, int mode, uint64_t offset, uint64_t length)
 {
-	return go(machine, &(struct call){.which = FALLOCATE, .ino = ino, .mode = mode, .offset = offset, .length = length});
+	return go(machine,
+		&(struct call){.which = FALLOCATE, .ino = ino, .mode = mode, .offset = offset, .length = length});
 }
 
 int call_seek(struct machine *machine, uint64_t ino, int whence, uint64_t offset, uint64_t *out)
@@ -303,20 +351,31 @@ int call_fsync(struct machine *machine, uint64_t ino, bool datasync)
 
 int call_sync(struct machine *machine) { return go(machine, &(struct call){.which = SYNC, .ino = FS_ROOT_INODE}); }
 
-int call_copy(struct machine *machine, uint64_t in, uint64_t in_offset, uint64_t out, uint64_t out_offset, uint64_t length,
-	uint64_t *out_copied)
+int call_copy(struct machine *machine, uint64_t in, uint64_t in_offset, uint64_t out, uint64_t out_offset,
+	uint64_t length, uint64_t *out_copied)
 {
-	return go(machine, &(struct call){.which = COPY, .ino = in, .offset = in_offset, .ino2 = out, .offset2 = out_offset,
-		.length = length, .out = out_copied});
+	return go(machine,
+		&(struct call){.which = COPY,
+			.ino = in,
+			.offset = in_offset,
+			.ino2 = out,
+			.offset2 = out_offset,
+			.length = length,
+			.out = out_copied});
 }
 
 int call_setxattr(struct machine *machine, uint64_t ino, const char *name, const void *value, uint32_t length)
 {
-	return go(machine, &(struct call){.which = SETXATTR, .ino = ino, .name = name, .buffer = (void *)(uintptr_t)value,
-		.length = length});
+	return go(machine,
+		&(struct call){.which = SETXATTR,
+			.ino = ino,
+			.name = name,
+			.buffer = (void *)(uintptr_t)value,
+			.length = length});
 }
 
-int call_getxattr(struct machine *machine, uint64_t ino, const char *name, void *value, uint32_t size, uint32_t *out_length)
+int call_getxattr(
+	struct machine *machine, uint64_t ino, const char *name, void *value, uint32_t size, uint32_t *out_length)
 {
 	return go(machine, &(struct call){.which = GETXATTR, .ino = ino, .name = name, .buffer = value, .length = size,
 		.out_length = out_length});

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operations on file data, on the whole filesystem, with 1, 2 and 4 owners. Single cases first; then random operations on one
- * file against a copy of it in memory, and several clients at once on ranges of one file. Each test ends with a clean fsck.
+ * Operations on file data, on the whole filesystem, with 1, 2 and 4 owners. Single cases first; then random operations
+ * on one file against a copy of it in memory, and several clients at once on ranges of one file. Each test ends with a
+ * clean fsck.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -395,19 +396,20 @@ static void model_check(struct model_file *file, uint64_t offset, uint32_t lengt
 	assert_int_equal(got, offset >= file->size ? 0 : MIN(length, file->size - offset));
 	for (uint32_t i = 0; i < got; i++)
 		if (file->buffer[i] != file->content[offset + i])
-			fail_msg("byte %llu is %02x, not %02x (size %llu)", (unsigned long long)offset + i, file->buffer[i],
-				file->content[offset + i], (unsigned long long)file->size);
+			fail_msg("byte %llu is %02x, not %02x (size %llu)", (unsigned long long)offset + i,
+				file->buffer[i], file->content[offset + i], (unsigned long long)file->size);
 	assert_int_equal(attr_of(&file->machine, file->ino).size, file->size);
 }
 
 static void model_step(struct model_file *file)
 {
-	static const int modes[] = {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
-		FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
+	static const int modes[] = {0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
 	/* Most of it near the start, much of it small, some of it aligned. */
 	const uint64_t scale = (uint64_t[]){200, 9000, 60000, MODEL_BYTES - 70000}[sim_rand(&file->random) % 4];
 	uint64_t offset = sim_rand(&file->random) % scale;
-	uint32_t length = 1 + (uint32_t)(sim_rand(&file->random) % (uint64_t[]){50, 5000, 20000, 70000}[sim_rand(&file->random) % 4]);
+	uint32_t length = 1 +
+		(uint32_t)(sim_rand(&file->random) % (uint64_t[]){50, 5000, 20000, 70000}[sim_rand(&file->random) % 4]);
 	if (sim_rand(&file->random) % 3 == 0) {
 		offset = align_down(offset, 4096);
 		length = (uint32_t)align_up(length, 4096);
@@ -446,8 +448,9 @@ static void test_random_operations_match_a_copy_in_memory(void **state)
 		memset(file->content, 0, sizeof(file->content));
 		file->ino = make(&file->machine, "f");
 		if (seed % 3 == 1)
-			assert_int_equal(call_setxattr(&file->machine, file->ino, "user.x", "0123456789012345678901234567890123456789",
-				40), 0);
+			assert_int_equal(call_setxattr(&file->machine, file->ino, "user.x",
+						 "0123456789012345678901234567890123456789", 40),
+				0);
 		for (unsigned i = 0; i < 400; i++)
 			model_step(file);
 		model_check(file, 0, MODEL_BYTES);
@@ -478,14 +481,15 @@ static MAY_WAIT int writer_step(struct writer *writer)
 	const uint32_t length = 1 + (uint32_t)(sim_rand(&writer->random) % (WRITER_BYTES - offset));
 	uint32_t got;
 	if (sim_rand(&writer->random) % 4 == 0) {
-		const int error = fs_fallocate(fs, writer->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, writer->start + offset,
-			length, &writer->machine->cred);
+		const int error = fs_fallocate(fs, writer->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			writer->start + offset, length, &writer->machine->cred);
 		memset(writer->content + offset, 0, length);
 		return error;
 	}
 	for (uint32_t i = 0; i < length; i++)
 		writer->buffer[i] = (uint8_t)sim_rand(&writer->random);
-	int error = fs_write(fs, writer->ino, writer->buffer, writer->start + offset, length, 0, &writer->machine->cred, &got);
+	int error = fs_write(
+		fs, writer->ino, writer->buffer, writer->start + offset, length, 0, &writer->machine->cred, &got);
 	memcpy(writer->content + offset, writer->buffer, length);
 	if (!error && got != length)
 		error = -EIO;
@@ -519,8 +523,10 @@ static void test_writers_of_one_file_do_not_disturb_each_other(void **state)
 	const uint64_t ino = make(&m, "f");
 	for (unsigned i = 0; i < WRITERS; i++) {
 		writers[i] = calloc(1, sizeof(*writers[i]));
-		*writers[i] = (struct writer){.machine = &m, .ino = ino, .start = (uint64_t)i * WRITER_BYTES, .random = i + 1};
-		writers[i]->start_fiber.start = (struct fiber_start){.fn = writer_main, .arg = writers[i], .name = "writer"};
+		*writers[i] = (struct writer){
+			.machine = &m, .ino = ino, .start = (uint64_t)i * WRITER_BYTES, .random = i + 1};
+		writers[i]->start_fiber.start =
+			(struct fiber_start){.fn = writer_main, .arg = writers[i], .name = "writer"};
 	}
 	for (unsigned i = 0; i < WRITERS; i++)
 		fiber_start_on(fs_owner(m.sim.fs, ino), &writers[i]->start_fiber);

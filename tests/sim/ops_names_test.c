@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operations on names, on the whole filesystem: every one, its errors, and what it leaves behind, with 1, 2 and 4 owners. Each
- * test ends with an unmount and a clean fsck.
+ * Operations on names, on the whole filesystem: every one, its errors, and what it leaves behind, with 1, 2 and 4
+ * owners. Each test ends with an unmount and a clean fsck.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -55,7 +55,8 @@ static void test_create_fills_the_inode(void **state)
 	const struct fs_attr attr = attr_of(&m, entry.ino);
 	assert_memory_equal(&attr, &entry.attr, sizeof(attr));
 	assert_int_equal(find(&m, ROOT, "file"), entry.ino);
-	const struct fs_create device = {.name = {"device", 6}, .mode = S_IFBLK | 0600, .rdev_major = 8, .rdev_minor = 0x12345};
+	const struct fs_create device = {
+		.name = {"device", 6}, .mode = S_IFBLK | 0600, .rdev_major = 8, .rdev_minor = 0x12345};
 	assert_int_equal(call_make(&m, ROOT, &device, &entry), 0);
 	assert_int_equal(entry.attr.rdev_major, 8);
 	assert_int_equal(entry.attr.rdev_minor, 0x12345);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A full filesystem, a failing device, many inodes: what comes back, what still works, and that nothing leaks. The measure is
- * the number of free blocks and inodes before and after.
+ * A full filesystem, a failing device, many inodes: what comes back, what still works, and that nothing leaks. The
+ * measure is the number of free blocks and inodes before and after.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -126,7 +126,8 @@ static void test_emptied_filesystem_is_as_free_as_before(void **state)
 
 static void fail_io(struct machine *machine, enum io_op op, uint64_t skip, uint64_t count, int error)
 {
-	const struct error_rule rule = {.ops = 1u << op, .skip = skip, .count = count, .action = ERROR_FAIL, .error = error};
+	const struct error_rule rule = {
+		.ops = 1u << op, .skip = skip, .count = count, .action = ERROR_FAIL, .error = error};
 	bdev_error_add_rule(sim_bdev(&machine->sim, "error"), &rule);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Many clients on the same few names, directories and files at once, from all reactors: what counts is that nobody waits for
- * ever, that only errors come that can be explained by the others, and that fsck is content afterwards. Caches and journal are
- * small, so that everything is evicted and wraps while it is in use. The same with a device that is full, and with one that
- * fails reads now and then, so that operations end halfway through their preparation.
+ * Many clients on the same few names, directories and files at once, from all reactors: what counts is that nobody
+ * waits for ever, that only errors come that can be explained by the others, and that fsck is content afterwards.
+ * Caches and journal are small, so that everything is evicted and wraps while it is in use. The same with a device that
+ * is full, and with one that fails reads now and then, so that operations end halfway through their preparation.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,10 @@ struct client {
 
 static uint64_t pick(struct client *client, uint64_t below) { return sim_rand(&client->random) % below; }
 
-static struct fs_name name_of(const char *text) { return (struct fs_name){.bytes = text, .length = (unsigned)strlen(text)}; }
+static struct fs_name name_of(const char *text)
+{
+	return (struct fs_name){.bytes = text, .length = (unsigned)strlen(text)};
+}
 
 static bool ignore_entry(const struct fs_dirent *dirent, void *arg)
 {
@@ -116,20 +119,21 @@ static MAY_WAIT int inode_here(void *arg)
 	case 3:
 		return fs_fsync(fs, client->ino, pick(client, 2));
 	case 4:
-		return fs_fallocate(fs, client->ino, pick(client, 2) ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length,
-			cred);
+		return fs_fallocate(fs, client->ino, pick(client, 2) ? 0 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			offset, length, cred);
 	case 5:
 		return fs_xattr_set(fs, client->ino, name_of("user.x"), client->buffer, length % 3000, 0, cred);
 	default:
-		return fs_write(fs, client->ino, client->buffer, offset, length, pick(client, 5) ? 0 : FS_WRITE_APPEND, cred, &got);
+		return fs_write(fs, client->ino, client->buffer, offset, length, pick(client, 5) ? 0 : FS_WRITE_APPEND,
+			cred, &got);
 	}
 }
 
 static MAY_WAIT int link_here(void *arg)
 {
 	struct client *client = arg;
-	const int error = fs_link(client->stress->machine.sim.fs, client->directory, name_of(client->name2), client->ino,
-		&client->entry);
+	const int error = fs_link(
+		client->stress->machine.sim.fs, client->directory, name_of(client->name2), client->ino, &client->entry);
 	if (!error)
 		fs_forget(client->stress->machine.sim.fs, client->entry.ino, 1);
 	return error;
@@ -139,7 +143,8 @@ static bool explained(enum mode mode, int error)
 {
 	if ((mode == MODE_FULL && error == -ENOSPC) || (mode == MODE_READ_ERRORS && error == -EIO))
 		return true;
-	static const int errors[] = {0, -ENOENT, -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL, -ESTALE, -EPERM, -ENODATA};
+	static const int errors[] = {
+		0, -ENOENT, -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL, -ESTALE, -EPERM, -ENODATA};
 	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
 		if (error == errors[i])
 			return true;
@@ -158,7 +163,8 @@ static void note(struct client *client, int error, int at, uint64_t *done)
 static void fail_one_read(struct client *client)
 {
 	struct bdev *bdev = sim_bdev(&client->stress->machine.sim, "error");
-	const struct error_rule rule = {.ops = 1u << IO_READ, .skip = pick(client, 5), .count = 1, .action = ERROR_FAIL, .error = -EIO};
+	const struct error_rule rule = {
+		.ops = 1u << IO_READ, .skip = pick(client, 5), .count = 1, .action = ERROR_FAIL, .error = -EIO};
 	if (client->stress->rules++ % ERROR_RULES_MAX == 0)
 		bdev_error_clear_rules(bdev);
 	bdev_error_add_rule(bdev, &rule);
@@ -176,13 +182,15 @@ static MAY_WAIT void step(struct client *client)
 	client->ino = 0;
 	snprintf(client->name, sizeof(client->name), "n%u", (unsigned)pick(client, NAMES));
 	snprintf(client->name2, sizeof(client->name2), "n%u", (unsigned)pick(client, NAMES));
-	note(client, reactor_call(fs_owner(fs, client->directory), names_here, client), (int)client->what, &stress->names_done);
+	note(client, reactor_call(fs_owner(fs, client->directory), names_here, client), (int)client->what,
+		&stress->names_done);
 	if (!client->ino)
 		return;
 	for (uint64_t i = pick(client, 4); i-- > 0;)
 		note(client, reactor_call(fs_owner(fs, client->ino), inode_here, client), 100, &stress->data_done);
 	if (pick(client, 3) == 0)
-		note(client, reactor_call(fs_owner(fs, client->directory), link_here, client), 200, &stress->links_done);
+		note(client, reactor_call(fs_owner(fs, client->directory), link_here, client), 200,
+			&stress->links_done);
 	/* A directory that was just seen takes the place of another: so work goes on in ones that move and vanish. */
 	if (S_ISDIR(client->entry.attr.mode) && pick(client, 4) == 0)
 		stress->dirs[1 + pick(client, DIRS - 1)] = client->ino;
@@ -235,12 +243,13 @@ static void run(enum mode mode, unsigned owners, uint64_t seed)
 		fiber_start_on(reactor_group_get(stress.machine.sim.group, i % owners), &clients[i].start);
 	}
 	if (!reactor_group_sim_run(stress.machine.sim.group, all_done, &stress))
-		sim_fail("somebody waits for ever (%s, seed %llu, %u owners)", mode_names[mode], (unsigned long long)seed, owners);
+		sim_fail("somebody waits for ever (%s, seed %llu, %u owners)", mode_names[mode],
+			(unsigned long long)seed, owners);
 	bdev_error_clear_rules(sim_bdev(&stress.machine.sim, "error"));
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		if (clients[i].unexpected)
-			fail_msg("operation %d answers %d (%s, seed %llu, %u owners)", clients[i].at, clients[i].unexpected,
-				mode_names[mode], (unsigned long long)seed, owners);
+			fail_msg("operation %d answers %d (%s, seed %llu, %u owners)", clients[i].at,
+				clients[i].unexpected, mode_names[mode], (unsigned long long)seed, owners);
 		free(clients[i].buffer);
 	}
 	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.links_done);
@@ -273,7 +282,8 @@ int main(int argc, char **argv)
 	struct CMUnitTest tests[MODE_COUNT];
 	for (unsigned i = 0; i < MODE_COUNT; i++) {
 		modes[i] = (enum mode)i;
-		tests[i] = (struct CMUnitTest){.name = mode_names[i], .test_func = test_contention, .initial_state = &modes[i]};
+		tests[i] = (struct CMUnitTest){
+			.name = mode_names[i], .test_func = test_contention, .initial_state = &modes[i]};
 	}
 	return cmocka_run_group_tests_name("stress", tests, NULL, NULL);
 }
