@@ -3,7 +3,7 @@
  * Writes that allocate, convert unwritten extents, or touch parts of blocks, under an exclusive range. In order:
  *
  *   plan    cut the write into segments: mapped, unwritten, or new blocks, which are reserved here
- *   data    edges are merged in bounce blocks (old content, or zeroes around the data), then all is written and waited for
+ *   data    edges are merged in bounce blocks (old content, or zeroes around the data), then all is written
  *   apply   a transaction for each segment that changes the map, with the size as far as the segment reaches
  *
  * No lock is held before apply. What was reserved and not applied is given back, and the write ends early.

@@ -251,6 +251,7 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t nlookup)
 void inode_table_forget_all(struct owner *owner)
 {
 	struct inode_table *table = owner->inodes;
+	inode_times_stop(table);
 	for (unsigned i = 0; i < owner->fs->owner_count; i++)
 		while (table->forget[i].in_flight)
 			fiber_cond_wait(&table->forget_idle, "forgets on their way");

@@ -89,6 +89,10 @@ struct inode_table {
 	struct cds_list_head lru;       /* oldest first */
 	struct cds_list_head times;     /* times_dirty, oldest first */
 	unsigned times_count;
+	struct timer times_timer;       /* runs while there are some and nobody logs them */
+	struct fiber_start times_start;
+	bool times_running;             /* the fiber that logs them */
+	bool closing;                   /* unmount: neither is started any more */
 	unsigned cached, referenced;
 	uint64_t evicted_part; /* highest last_part of inodes that left memory: a reloaded one starts with it */
 	struct lookup_table lookups;
@@ -125,6 +129,8 @@ void inode_bury(struct inode *inode, int error);
 struct inode *inode_find(struct inode_table *table, uint64_t ino);
 /* The times are in the log, or do not matter any more. */
 void inode_times_clean(struct inode *inode);
+/* Unmount: nothing is logged by itself any more. */
+MAY_WAIT void inode_times_stop(struct inode_table *table);
 
 /* ---- inode_slot.c ---- */
 /* A slot for a new inode near @ag. A new inode block (slot->new_block) is allocated for the part, not pinned yet.

@@ -2,7 +2,8 @@
 /*
  * Times that change more often than they are worth a transaction: access times, and the modification times of
  * overwrites in place. They change in memory at once and are logged by the next transaction that logs the inode, by
- * fsync, or by inode_flush_times, which takes a batch of inodes into one transaction.
+ * fsync, or by inode_flush_times, which takes a batch of inodes into one transaction; it runs by itself commit_ms after
+ * a first change.
  *
  * Logging a record needs no inode lock: between two waits the record is what the last apply step left, plus newer
  * times.
@@ -10,6 +11,8 @@
 #include "fs/inode_internal.h"
 
 enum { TIMES_BATCH = 16, TIMES_SHARE = 4, DAY_SECONDS = 86400 };
+
+static void times_later(struct inode_table *table);
 
 void inode_touch(struct inode *inode, unsigned times, struct timespec now)
 {
@@ -34,6 +37,43 @@ void inode_touch(struct inode *inode, unsigned times, struct timespec now)
 	}
 }
 
+/* ---- later ---- */
+
+static MAY_WAIT void times_main(void *arg)
+{
+	struct inode_table *table = arg;
+	const int error = inode_flush_times(table->owner);
+	table->times_running = false;
+	if (!error && table->times_count)
+		times_later(table);
+	fiber_cond_broadcast(&table->forget_idle);
+}
+
+static void times_due(struct timer *timer)
+{
+	struct inode_table *table = CONTAINER_OF(timer, struct inode_table, times_timer);
+	if (table->closing || !table->times_count)
+		return;
+	table->times_running = true;
+	table->times_start = (struct fiber_start){.fn = times_main, .arg = table, .name = "times"};
+	fiber_start(&table->times_start);
+}
+
+static void times_later(struct inode_table *table)
+{
+	if (!table->closing && !table->times_running && !timer_running(&table->times_timer))
+		timer_start(&table->times_timer, table->owner->fs->options.commit_ms * NS_PER_MS, times_due);
+}
+
+void inode_times_stop(struct inode_table *table)
+{
+	table->closing = true;
+	if (timer_running(&table->times_timer))
+		timer_stop(&table->times_timer);
+	while (table->times_running)
+		fiber_cond_wait(&table->forget_idle, "times being logged");
+}
+
 bool inode_touch_lazy(struct inode *inode, unsigned times, struct timespec now)
 {
 	struct inode_table *table = inode->owner->inodes;
@@ -44,6 +84,7 @@ bool inode_touch_lazy(struct inode *inode, unsigned times, struct timespec now)
 		inode->times_dirty = true;
 		cds_list_add_tail(&inode->times_node, &table->times);
 		table->times_count++;
+		times_later(table);
 	}
 	inode_touch(inode, times, now);
 	return true;

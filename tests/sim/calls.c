@@ -65,15 +65,20 @@ void machine_stop(struct machine *machine)
 
 static MAY_WAIT int sleep_here(void *arg)
 {
-	fiber_sleep(NS_PER_SEC);
+	fiber_sleep(*(uint64_t *)arg);
 	return 0;
+}
+
+void call_sleep(struct machine *machine, uint64_t delay_ns)
+{
+	sim_on(&machine->sim, FS_ROOT_INODE, sleep_here, &delay_ns);
 }
 
 void machine_settle(struct machine *machine)
 {
 	struct fs_status status;
 	for (unsigned i = 0; i < 100; i++) {
-		sim_on(&machine->sim, FS_ROOT_INODE, sleep_here, NULL);
+		call_sleep(machine, NS_PER_SEC);
 		fs_get_status(machine->sim.fs, &status);
 		if (!status.orphans)
 			return;

@@ -29,6 +29,9 @@ void machine_stop(struct machine *machine);
 /* Waits (in virtual time) until nothing unlinked is left to be freed. */
 void machine_settle(struct machine *machine);
 
+/* Lets virtual time pass. */
+void call_sleep(struct machine *machine, uint64_t delay_ns);
+
 int call_lookup(struct machine *machine, uint64_t parent, const char *name, struct fs_entry *out);
 int call_parent(struct machine *machine, uint64_t directory, struct fs_entry *out);
 void call_forget(struct machine *machine, uint64_t ino, uint64_t count);

@@ -295,6 +295,26 @@ static void test_lazy_times_survive_unmount(void **state)
 	machine_stop(&m);
 }
 
+/* A second after the change they are in the log: a kill then does not lose them. */
+static void test_lazy_times_are_logged_by_themselves(void **state)
+{
+	struct machine m;
+	struct fs_status before, after;
+	machine_start(&m, owners, 0);
+	const uint64_t ino = make(&m, "f");
+	write_pattern(&m, ino, 0, 8192);
+	assert_int_equal(call_sync(&m), 0);
+	write_pattern(&m, ino, 0, 4096);
+	fs_get_status(m.sim.fs, &before);
+	call_sleep(&m, 900 * NS_PER_MS);
+	fs_get_status(m.sim.fs, &after);
+	assert_int_equal(after.transactions, before.transactions);
+	call_sleep(&m, 200 * NS_PER_MS);
+	fs_get_status(m.sim.fs, &after);
+	assert_int_equal(after.transactions, before.transactions + 1);
+	machine_stop(&m);
+}
+
 static void test_writing_drops_privileges(void **state)
 {
 	struct machine m;
@@ -556,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_seek_finds_data_and_holes),
 		cmocka_unit_test(test_append_and_times),
 		cmocka_unit_test(test_lazy_times_survive_unmount),
+		cmocka_unit_test(test_lazy_times_are_logged_by_themselves),
 		cmocka_unit_test(test_writing_drops_privileges),
 		cmocka_unit_test(test_copy_range),
 		cmocka_unit_test(test_random_operations_match_a_copy_in_memory),
