@@ -44,6 +44,7 @@ int file_free_from(struct inode *inode, uint64_t from, struct file_tx *memory)
 		error = file_commit(inode, memory, FILE_COMMIT_MAP | FILE_COMMIT_HELD_BACK, NULL);
 		if (error)
 			return error;
+		fiber_yield(); /* a large file has many pieces */
 	}
 }
 
