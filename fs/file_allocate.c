@@ -87,9 +87,14 @@ static MAY_WAIT int punch_blocks(struct file_op *file, uint64_t first, uint64_t 
 		}
 		map_change_init(&file->tx.map, file->inode, at, 0, MIN(end - at, (uint64_t)FILE_RUN_MAX), false);
 		error = commit_map(file, NULL);
+		if (error == -E2BIG) { /* blocks of too many owners: then one extent */
+			map_change_init(&file->tx.map, file->inode, at, 0, MIN(extent.length, (uint64_t)FILE_RUN_MAX), false);
+			error = commit_map(file, NULL);
+		}
 		if (error)
 			return error;
 		at += file->tx.map.length;
+		fiber_yield();
 	}
 	return 0;
 }

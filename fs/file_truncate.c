@@ -9,18 +9,34 @@
  */
 #include "fs/file.h"
 
-/* The end of the map from @from on, as much as one transaction may free. -ENOENT: nothing there. *out_all: that is
- * all. */
-static MAY_WAIT int next_piece(struct inode *inode, uint64_t from, struct map_change *map, bool *out_all)
+/* Where a change that frees the end of the map, from @from on, starts and how long it is. @one: a single extent. */
+static MAY_WAIT int tail_of(const struct inode *inode, uint64_t from, bool one, uint64_t *start, uint64_t *length)
+{
+	if (inode->disk.format == FORK_INLINE)
+		return -ENOENT;
+	int error = map_tail(inode, from, start, length);
+	struct extent last;
+	if (!error && one) {
+		error = map_last(inode, &last);
+		const uint64_t end = *start + *length;
+		*start = error ? *start : MAX(*start, last.logical);
+		*length = end - *start;
+	}
+	if (!error && *length > FILE_RUN_MAX) {
+		*start += *length - FILE_RUN_MAX;
+		*length = FILE_RUN_MAX;
+	}
+	return error;
+}
+
+/* The change that frees the end of the map, as much as one transaction may free. -ENOENT: nothing there. *out_all: that
+ * is all. */
+static MAY_WAIT int next_piece(struct inode *inode, uint64_t from, bool one, struct map_change *map, bool *out_all)
 {
 	uint64_t start = 0, length = 0;
 	struct extent before;
 	fiber_rwlock_read(&inode->lock);
-	int error = inode->disk.format == FORK_INLINE ? -ENOENT : map_tail(inode, from, &start, &length);
-	if (!error && length > FILE_RUN_MAX) {
-		start += length - FILE_RUN_MAX;
-		length = FILE_RUN_MAX;
-	}
+	int error = tail_of(inode, from, one, &start, &length);
 	*out_all = start == from;
 	if (!error && start > from) {
 		error = map_lookup(inode, from, start - from, &before);
@@ -34,16 +50,18 @@ static MAY_WAIT int next_piece(struct inode *inode, uint64_t from, struct map_ch
 
 int file_free_from(struct inode *inode, uint64_t from, struct file_tx *memory)
 {
+	bool one = false;
 	for (;;) {
 		bool all;
-		int error = next_piece(inode, from, &memory->map, &all);
+		int error = next_piece(inode, from, one, &memory->map, &all);
 		if (error)
 			return error == -ENOENT ? 0 : error;
 		file_change_init(&memory->file, inode, 0, (struct timespec){0});
 		memory->file.data = true;
 		error = file_commit(inode, memory, FILE_COMMIT_MAP | FILE_COMMIT_HELD_BACK, NULL);
-		if (error)
+		if (error && (error != -E2BIG || one))
 			return error;
+		one = error; /* blocks of too many owners: then one by one */
 		fiber_yield(); /* a large file has many pieces */
 	}
 }
@@ -75,14 +93,17 @@ static MAY_WAIT int shrink(struct file_op *file, uint64_t size, bool kill_suidgi
 {
 	struct inode *inode = file->inode;
 	bool all;
-	int error = next_piece(inode, div_round_up(size, FS_BLOCK_SIZE), &file->tx.map, &all);
+	int error = next_piece(inode, div_round_up(size, FS_BLOCK_SIZE), false, &file->tx.map, &all);
 	if (error && error != -ENOENT)
 		return error;
 	size_change(file, size, kill_suidgid);
 	if (error == -ENOENT)
 		return file_commit(inode, &file->tx, FILE_COMMIT_HELD_BACK, NULL);
-	if (all)
-		return file_commit(inode, &file->tx, FILE_COMMIT_MAP | FILE_COMMIT_HELD_BACK, NULL);
+	if (all) {
+		error = file_commit(inode, &file->tx, FILE_COMMIT_MAP | FILE_COMMIT_HELD_BACK, NULL);
+		if (error != -E2BIG)
+			return error;
+	}
 	inode->truncating = true;
 	error = file_commit(inode, &file->tx, FILE_COMMIT_HELD_BACK | FILE_COMMIT_ORPHAN, NULL);
 	return error ? error : file_truncate_finish(inode, &file->tx);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -268,6 +269,45 @@ static void test_many_orphans(void **state)
 	machine_stop(&m);
 }
 
+/* A file of which every owner has a part, an extent each: a change of its map may concern more owners than a transaction
+ * may have parts. */
+static void test_a_file_over_sixteen_owners(void **state)
+{
+	enum { MANY = 16, FILLER_BLOCKS = 470, BLOCKS = 320 };
+	struct machine m;
+	if (owners > 1)
+		return; /* once is enough */
+	machine_start(&m, MANY, MIB(33) + 64 * 1024); /* 16 AGs */
+	uint8_t *buffer = calloc(BLOCKS, FS_BLOCK_SIZE);
+	/* Every AG nearly full: each lends a little. */
+	for (unsigned i = 0; i < MANY; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "d%u", i);
+		const uint64_t dir = make(&m, ROOT, name, S_IFDIR | 0700), filler = make(&m, dir, "filler", S_IFREG | 0600);
+		assert_int_equal(call_fallocate(&m, filler, 0, 0, FILLER_BLOCKS * FS_BLOCK_SIZE), 0);
+	}
+	const uint64_t ino = make(&m, ROOT, "file", S_IFREG | 0600);
+	machine_remount(&m);
+	const uint64_t before = call_statfs(&m).free_blocks;
+	for (unsigned round = 0; round < 16; round++) {
+		const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+		struct fs_status status;
+		assert_int_equal(call_write(&m, ino, buffer, 0, BLOCKS * FS_BLOCK_SIZE), 0);
+		fs_get_status(m.sim.fs, &status);
+		assert_true(status.loans > 8);
+		if (round % 2) /* behind its own AG's blocks */
+			assert_int_equal(call_fallocate(&m, ino, mode, 40 * FS_BLOCK_SIZE, BLOCKS * FS_BLOCK_SIZE), 0);
+		/* At some size there are just so many extents that one change could do it, but for the owners. */
+		assert_int_equal(call_truncate(&m, ino, (220 + 5 * round) * FS_BLOCK_SIZE), 0);
+		assert_int_equal(call_truncate(&m, ino, 36 * FS_BLOCK_SIZE), 0);
+		assert_int_equal(call_truncate(&m, ino, 0), 0);
+		machine_remount(&m);
+		assert_true(call_statfs(&m).free_blocks + 1 >= before); /* an orphan block */
+	}
+	free(buffer);
+	machine_stop(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_read_only_mount_changes_nothing),
 		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
 		cmocka_unit_test(test_many_orphans),
+		cmocka_unit_test(test_a_file_over_sixteen_owners),
 	};
 	int failed = 0;
 	for (owners = 1; owners <= 4; owners *= 2)
