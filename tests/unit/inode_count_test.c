@@ -17,8 +17,8 @@ static uint64_t next_random(uint64_t *state)
 	return z ^ (z >> 27);
 }
 
-/* As inode numbers are: many of one AG, in steps of a slot or a block. */
-static uint64_t number(unsigned i) { return ((uint64_t)(i % 7) << 24 | (uint64_t)(i / 7) << (i % 2 ? 4 : 0)) + 16 + i; }
+/* As inode numbers are: slots of neighbouring blocks, in a few AGs. */
+static uint64_t number(unsigned i) { return ((uint64_t)(i % 7) << 24) + (i / 7 % 15) + (uint64_t)(i / 105 + 1) * 16; }
 
 static void check_all(const struct lookup_table *table, const uint64_t *counts)
 {
