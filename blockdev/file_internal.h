@@ -9,6 +9,7 @@
 #include <liburing.h>
 
 #include "blockdev/bdev_module.h"
+#include "reactor/memory.h"
 
 enum {
 	FILE_RING_ENTRIES = 256,        /* I/Os of a channel in the kernel; more wait in the channel's line */
@@ -25,6 +26,7 @@ struct file {
 	bool no_zero_range;             /* atomic; the file refused once */
 	uint64_t size_bytes;
 	uint8_t *zeroes;                /* FILE_ZERO_BYTES of them, aligned */
+	uint64_t fixed_count;           /* atomic; transfers through fixed buffers */
 };
 
 /* One I/O in the kernel. */
@@ -51,6 +53,10 @@ struct file_channel {
 	int fd;                         /* of the file: the channel may outlive the module's hold on it */
 	int wake_fd;                    /* eventfd that the kernel signals while armed */
 	bool armed;
+	/* fixed buffers: DMA regions that the kernel has pinned for this ring, by region number */
+	bool fixed;                     /* the ring takes them */
+	int fixed_hint;                 /* region that was used last */
+	uint64_t fixed_mask[DMA_REGIONS_MAX / 64], refused_mask[DMA_REGIONS_MAX / 64];
 };
 
 /* file_step.c */
@@ -60,6 +66,11 @@ void file_step_next(const struct file *file, struct bdev_io *io, struct file_ste
 bool file_step_done(struct file *file, struct bdev_io *io, int answer, int *result);
 /* Every step on the spot. */
 int file_run(struct file *file, struct bdev_io *io);
+
+/* file_fixed.c */
+void file_fixed_init(struct file_channel *channel);
+/* Index of the fixed buffer that holds the single vector, registered on first use; -1: none does. */
+int file_fixed_index(struct file_channel *channel, const struct iovec *iov);
 
 /* file_ring.c */
 int file_channel_init(struct bdev *bdev, void *channel_state);

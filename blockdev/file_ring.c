@@ -5,8 +5,9 @@
  * submit fills an entry; the poller, once a turn, hands all new entries to the kernel with one call and takes the
  * completions. The ring is made so that completions are run by us when we ask (DEFER_TASKRUN) and not by interrupting
  * the reactor; a flag in shared memory says when to ask. Polling such a ring's own descriptor does not wake anybody
- * (seen on Linux 6.18), so the reactor watches an eventfd, which is signalled only while it is about to sleep. Where io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but
- * works; so they are in simulated groups, where nothing may depend on the kernel's timing.
+ * (seen on Linux 6.18), so the reactor watches an eventfd, which is signalled only while it is about to sleep. Where
+ * io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but works; so they are in
+ * simulated groups, where nothing may depend on the kernel's timing.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -68,6 +69,7 @@ int file_channel_init(struct bdev *bdev, void *channel_state)
 		return err;
 	}
 	channel->has_ring = true;
+	file_fixed_init(channel);
 	channel->poller.before_sleep = file_before_sleep;
 	poller_register(reactor_self(), &channel->poller, "file", file_poll, 0);
 	return 0;
@@ -92,11 +94,27 @@ static void file_ring_prepare(struct file_channel *channel, struct bdev_io *io)
 	struct file_step step;
 	assert(sqe != NULL);
 	file_step_next(file, io, &step);
+	const bool transfer = step.call == FILE_STEP_READ || step.call == FILE_STEP_WRITE;
+	const int fixed = transfer && step.iov_count == 1 ? file_fixed_index(channel, step.iov) : -1;
+	if (fixed >= 0)
+		__atomic_fetch_add(&((struct file *)bdev_private(io->bdev))->fixed_count, 1, __ATOMIC_RELAXED);
 	switch (step.call) {
 	case FILE_STEP_READ:
+		if (fixed >= 0) {
+			io_uring_prep_read_fixed(sqe, channel->fd, step.iov->iov_base, (unsigned)step.iov->iov_len,
+				step.offset, fixed);
+			sqe->rw_flags = step.flags;
+			break;
+		}
 		io_uring_prep_readv2(sqe, channel->fd, step.iov, step.iov_count, step.offset, step.flags);
 		break;
 	case FILE_STEP_WRITE:
+		if (fixed >= 0) {
+			io_uring_prep_write_fixed(sqe, channel->fd, step.iov->iov_base, (unsigned)step.iov->iov_len,
+				step.offset, fixed);
+			sqe->rw_flags = step.flags;
+			break;
+		}
 		io_uring_prep_writev2(sqe, channel->fd, step.iov, step.iov_count, step.offset, step.flags);
 		break;
 	case FILE_STEP_SYNC:

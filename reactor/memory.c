@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <dirent.h>
 
+#include "reactor/dma_region_internal.h"
 #include "reactor/log.h"
 
 enum { LIMIT_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64 };
@@ -122,6 +123,11 @@ void *dma_alloc(size_t size, size_t align)
 	assert(align >= ALIGN_MIN && (align & (align - 1)) == 0);
 	if (memory.eal)
 		return rte_malloc(NULL, size, (unsigned)align);
+	if (size >= DMA_REGION_BYTES_MIN && align <= DMA_REGION_ALIGN) {
+		void *region = dma_region_alloc(size);
+		if (region)
+			return region;
+	}
 	return aligned_alloc(align, align_up(MAX(size, (size_t)1), align));
 }
 
@@ -138,7 +144,7 @@ void dma_free(void *buffer)
 	/* What was allocated before EAL started is the C library's. */
 	if (segment_of(buffer))
 		rte_free(buffer);
-	else
+	else if (!dma_region_free(buffer))
 		free(buffer);
 }
 

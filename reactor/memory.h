@@ -32,6 +32,18 @@ bool dma_is_mapped(const void *buffer, size_t size);
 /* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. */
 uint64_t dma_iova(const void *buffer);
 
+/* Without EAL, large DMA memory (DMA_REGION_BYTES_MIN and more) comes in regions that stay with the process: freed ones are
+ * handed out again, never unmapped. So a region may be registered with the kernel (io_uring fixed buffers) for good.
+ * Regions are numbered from 0 as they are made. */
+enum { DMA_REGION_BYTES_MIN = 64 << 10, DMA_REGIONS_MAX = 1024 };
+struct dma_region {
+	void *start;
+	size_t size;                   /* bytes */
+};
+/* Number of the region that holds all of the buffer, or -1. @hint: where to look first (an earlier answer), or -1. */
+int dma_region_find(const void *buffer, size_t size, int hint);
+struct dma_region dma_region_get(int number);
+
 /* A pool of equal DMA buffers, owned by one reactor (no locking). Memory is taken in slabs and touched lazily. */
 struct dma_pool;
 int dma_pool_create(size_t buffer_size, size_t align, unsigned count_max, struct dma_pool **out) MUST_CHECK;

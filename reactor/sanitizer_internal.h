@@ -21,7 +21,7 @@
 #include <sanitizer/common_interface_defs.h>
 
 /* Frames grow by their red zones. */
-enum { SANITIZER_STACK_FACTOR = 4 };
+enum { SANITIZER_STACK_FACTOR = 4, SANITIZER_WATCHES_MEMORY = 1 };
 
 static inline void sanitizer_switch_start(void **save, const void *bottom, size_t size)
 {
@@ -35,7 +35,7 @@ static inline void sanitizer_poison(const void *memory, size_t size) { __asan_po
 static inline void sanitizer_unpoison(const void *memory, size_t size) { __asan_unpoison_memory_region(memory, size); }
 static inline bool sanitizer_poisoned(const void *memory) { return __asan_address_is_poisoned(memory) != 0; }
 #else
-enum { SANITIZER_STACK_FACTOR = 1 };
+enum { SANITIZER_STACK_FACTOR = 1, SANITIZER_WATCHES_MEMORY = 0 };
 
 static inline void sanitizer_switch_start(void **save, const void *bottom, size_t size) {}
 static inline void sanitizer_switch_finish(void *saved, const void **bottom, size_t *size) {}

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bdev_bench.h"
+#include "blockdev/file_internal.h"
 
 enum { FILE_BYTES = 8 << 20 };
 
@@ -115,6 +116,37 @@ static void test_round_trip_buffered(void **state)
 {
 	file_options.no_direct = true;
 	with_file(false, round_trip);
+}
+
+/* DMA memory goes through the kernel's fixed buffers; what is read is what was written, from other memory too. */
+static void fixed_transfer(struct bdev_channel *channel)
+{
+	const size_t size = 1 << 20;
+	uint8_t *dma = dma_alloc(size, 4096);
+	assert_non_null(dma);
+	memcpy(dma, buffer, size);
+	assert_int_equal(bdev_write(channel, dma, 0, size, 0), 0);
+	memset(dma, 0, size);
+	assert_int_equal(bdev_read(channel, dma + 4096, 8192, 65536), 0);
+	assert_memory_equal(dma + 4096, buffer + 8192, 65536);
+	assert_int_equal(bdev_read(channel, copy, 0, size), 0);
+	assert_memory_equal(copy, buffer, size);
+	dma_free(dma);
+	/* The region is used again for something else: the registration must still fit. */
+	uint8_t *again = dma_alloc(size, 4096);
+	memcpy(again, buffer + size, size);
+	assert_int_equal(bdev_write(channel, again, size, size, IO_FUA), 0);
+	assert_int_equal(bdev_read(channel, copy, size, size), 0);
+	assert_memory_equal(copy, buffer + size, size);
+	dma_free(again);
+	const struct file *file = bdev_private(bdev_find(bench.registry, "file"));
+	if (dma_region_find(again, 1, -1) >= 0)
+		assert_true(__atomic_load_n(&file->fixed_count, __ATOMIC_RELAXED) >= 3);
+}
+
+static void test_dma_memory_goes_through_fixed_buffers(void **state)
+{
+	with_file(false, fixed_transfer);
 }
 
 static void test_round_trip_in_a_simulated_group(void **state)
@@ -416,6 +448,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip_direct, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_buffered, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dma_memory_goes_through_fixed_buffers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_in_a_simulated_group, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_where_ranges_cannot_be_zeroed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_more_ios_than_the_ring_holds, setup, teardown),
