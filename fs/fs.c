@@ -34,21 +34,21 @@ static void send_stopped(struct fs *fs)
 
 int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 {
-	int expected = 0;
-	atomic_fetch_add(&fs->stop_messages, 1);
-	if (!atomic_compare_exchange_strong(&fs->stopped, &expected, error)) {
-		atomic_fetch_sub(&fs->stop_messages, 1);
+	if (atomic_exchange(&fs->stop_claimed, true))
 		return error;
-	}
-	snprintf(fs->error_text, sizeof(fs->error_text), "%s: %s", what, strerror(-error));
-	if (block)
-		log_error("%s: block %" PRIu64 ": %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, block,
-			what, strerror(-error));
-	else
-		log_error("%s: %s: %s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, what, strerror(-error));
+	atomic_fetch_add(&fs->stop_messages, 1);
 	fs->error_block = block;
-	journal_stop(fs);
-	send_stopped(fs);
+	snprintf(fs->error_text, sizeof(fs->error_text), "%s: %s", what, strerror(-error));
+	char place[40] = "";
+	if (block)
+		snprintf(place, sizeof(place), "block %" PRIu64 ": ", block);
+	log_error("%s: %s%s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, place, fs->error_text);
+	/* Whoever sees this finds text and block filled in. */
+	int expected = 0;
+	if (atomic_compare_exchange_strong(&fs->stopped, &expected, error)) {
+		journal_stop(fs);
+		send_stopped(fs);
+	}
 	atomic_fetch_sub(&fs->stop_messages, 1);
 	return error;
 }
@@ -64,6 +64,7 @@ int fs_corrupt(struct fs *fs, uint64_t block, const char *field)
 
 int fs_shutdown(struct fs *fs)
 {
+	fs->shut_down = true;
 	fs_stop(fs, -EIO, 0, "shut down on request");
 	return 0;
 }

@@ -62,9 +62,11 @@ struct fs {
 	struct replay_image_table *overlay; /* read-only mounts: replayed images; NULL otherwise */
 	bool read_only;
 	bool volatile_cache;         /* of the device */
+	atomic_bool stop_claimed;    /* somebody fills in why */
 	atomic_int stopped;          /* 0, or the sticky error */
 	char error_text[128];        /* written once, by whoever set stopped */
 	uint64_t error_block;
+	bool shut_down;              /* on request: nothing more is written */
 	struct message stopped_message;
 	atomic_uint stop_messages;   /* of a stop, on their way; and stops being sent */
 	bool mounted;                /* fs_mount has succeeded: whoever mounted wants to be told of a stop */

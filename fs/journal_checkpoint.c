@@ -125,6 +125,26 @@ static bool checkpoint_due(const struct journal *journal)
 	return journal->want_checkpoint || journal->used > journal->capacity / 2;
 }
 
+/* The filesystem has stopped: the state block says why, for status and fsck after the next mount. Tail and everything else
+ * stay as they were. Not when the device is gone, when nothing may be written any more, or when it was the state block that
+ * could not be written: the other one is all there is then. A failure changes nothing more. */
+static MAY_WAIT void error_record(struct journal *journal)
+{
+	struct fs *fs = journal->fs;
+	const int error = fs_stopped(fs);
+	if (error == -ENODEV || fs->shut_down || fs->error_block == FS_STATE_BLOCK_A || fs->error_block == FS_STATE_BLOCK_B)
+		return;
+	struct fs_state *state = &journal->state;
+	state->error_code = le32_set((uint32_t)-error);
+	state->error_count = le32_set(le32_get(state->error_count) + 1);
+	state->error_sec = le64_set(reactor_wall_ns() / NS_PER_SEC);
+	state->error_block = le64_set(fs->error_block);
+	memset(state->error_text, 0, sizeof(state->error_text));
+	memcpy(state->error_text, fs->error_text, strnlen(fs->error_text, sizeof(state->error_text) - 1));
+	if (state_write(journal))
+		log_warn("%s: the error could not be recorded on the device", fs->bdev_name);
+}
+
 void journal_checkpoint_main(void *arg)
 {
 	struct journal *journal = arg;
@@ -142,6 +162,8 @@ void journal_checkpoint_main(void *arg)
 		journal->checkpoints_done = asked;
 		fiber_cond_broadcast(&journal->idle);
 	}
+	if (fs_stopped(journal->fs))
+		error_record(journal);
 	journal->checkpoint_running = false;
 	fiber_cond_broadcast(&journal->idle);
 }

@@ -357,6 +357,9 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	}
 	if (!error && (error = journal_start(fs, replay)))
 		complain(mount, error, "cannot write the state block");
+	if (!error && le32_get(replay->state.error_code))
+		log_warn("%s: an earlier mount stopped (%.*s): run fsck.lanefs", fs->bdev_name,
+			(int)sizeof(replay->state.error_text), replay->state.error_text);
 	if (replay->groups && !error)
 		log_info("%s: replayed %" PRIu64 " journal groups (%" PRIu64 " records)%s", fs->bdev_name, replay->groups, replay->records,
 			fs->read_only ? " in memory" : "");
@@ -371,8 +374,10 @@ static MAY_WAIT void give_up(struct fs *fs, int error)
 {
 	int expected = 0;
 	if (fs->journal) {
-		if (atomic_compare_exchange_strong(&fs->stopped, &expected, error))
+		if (atomic_compare_exchange_strong(&fs->stopped, &expected, error)) {
+			fs->shut_down = true; /* no fault of the filesystem: nothing to record */
 			journal_stop(fs);
+		}
 		for_each_owner(fs, reap_wait);
 		journal_finish(fs, 0, 0);
 	}

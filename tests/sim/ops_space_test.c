@@ -185,6 +185,38 @@ static void test_failed_journal_write_stops_changes(void **state)
 	machine_stop(&m);
 }
 
+/* The state block that counts, as it stands in the image. */
+static const struct fs_state *newest_state(const struct machine *m)
+{
+	const struct fs_state *a = (const void *)(m->memory + FS_STATE_BLOCK_A * FS_BLOCK_SIZE);
+	const struct fs_state *b = (const void *)(m->memory + FS_STATE_BLOCK_B * FS_BLOCK_SIZE);
+	return le64_get(a->generation) > le64_get(b->generation) ? a : b;
+}
+
+static void test_error_that_stopped_it_is_recorded(void **state)
+{
+	struct machine m;
+	machine_start(&m, owners, 0);
+	const uint64_t first = FS_JOURNAL_FIRST_BLOCK * FS_BLOCK_SIZE;
+	const uint64_t ino = make(&m, ROOT, "f", S_IFREG | 0600);
+	assert_int_equal(call_fsync(&m, ino, false), 0);
+	assert_int_equal(le32_get(newest_state(&m)->error_code), 0);
+	const uint64_t tail = le64_get(newest_state(&m)->tail_sequence);
+	const uint64_t other = make(&m, ROOT, "g", S_IFREG | 0600);
+	const struct error_rule rule = {.ops = 1u << IO_WRITE, .offset = first, .length = MIB(1), .action = ERROR_FAIL, .error = -EIO};
+	bdev_error_add_rule(sim_bdev(&m.sim, "error"), &rule);
+	assert_int_equal(call_fsync(&m, other, false), -EIO);
+	assert_int_equal(sim_unmount(&m.sim), -EIO);
+	assert_int_equal(le32_get(newest_state(&m)->error_code), EIO);
+	assert_int_equal(le32_get(newest_state(&m)->error_count), 1);
+	assert_non_null(strstr((const char *)newest_state(&m)->error_text, "journal write failed"));
+	assert_int_equal(le32_get(newest_state(&m)->clean), 0);
+	assert_int_equal(le64_get(newest_state(&m)->tail_sequence), tail);
+	bdev_error_clear_rules(sim_bdev(&m.sim, "error"));
+	assert_int_equal(sim_mount(&m.sim, &m.mount), 0);
+	machine_stop(&m);
+}
+
 static void test_read_only_mount_changes_nothing(void **state)
 {
 	struct machine m;
@@ -315,6 +347,7 @@ int main(void)
 		cmocka_unit_test(test_emptied_filesystem_is_as_free_as_before),
 		cmocka_unit_test(test_failed_data_io_is_an_error_of_the_call_alone),
 		cmocka_unit_test(test_failed_journal_write_stops_changes),
+		cmocka_unit_test(test_error_that_stopped_it_is_recorded),
 		cmocka_unit_test(test_read_only_mount_changes_nothing),
 		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
 		cmocka_unit_test(test_many_orphans),
