@@ -426,6 +426,11 @@ int main(int argc, char **argv)
 		.ops = 300, .size = MIB(14), .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE, .ag_bytes = MIB(1)};
 	explorer.program = argv[0];
 	options_parse(&explorer, argc, argv);
+	if (!explorer.owners || explorer.owners > MODEL_OWNERS_MAX || explorer.ops > MODEL_OPS_MAX) {
+		fprintf(stderr, "explorer: the oracle judges 1 to %u owners and up to %u operations a client\n", MODEL_OWNERS_MAX,
+			MODEL_OPS_MAX);
+		return 2;
+	}
 	log_set_level(LOG_LEVEL_WARN);
 	explorer.memory_fd = memfd_create("image", MFD_CLOEXEC);
 	if (explorer.memory_fd < 0 || ftruncate(explorer.memory_fd, (off_t)explorer.size))

@@ -83,7 +83,7 @@ static bool matches(const struct world *world, const struct model_found *found)
 	return true;
 }
 
-enum { OWNERS_JUDGED = 4, WINDOW_MAX = 256 };
+enum { OWNERS_JUDGED = MODEL_OWNERS_MAX };
 
 struct judge {
 	const struct model *model;

@@ -19,6 +19,7 @@ enum {
 	MODEL_SECTOR = 512,
 	MODEL_SECTORS = 192,            /* of a file: 96 KiB */
 	MODEL_OPS_MAX = 4096,
+	MODEL_OWNERS_MAX = 4,
 };
 
 enum model_kind {
