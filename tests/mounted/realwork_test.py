@@ -123,7 +123,7 @@ def git():
     repository = f'{mount_point()}/repository'
     shutil.copytree(f'{source_tree()}/generated', repository, symlinks=True)
     environment = dict(os.environ, GIT_CONFIG_GLOBAL='/dev/null', GIT_CONFIG_SYSTEM='/dev/null')
-    who = ['-c', 'user.name=test', '-c', 'user.email=test@localhost']
+    who = ['-c', 'gc.auto=0', '-c', 'user.name=test', '-c', 'user.email=test@localhost']
     for arguments in (['init', '-q'], ['add', '-A'], ['commit', '-qm', 'all of it'], ['gc', '-q', '--prune=now'],
                       ['fsck', '--full', '--strict']):
         run('git', '-C', repository, *who, *arguments, env=environment)
