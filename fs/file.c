@@ -126,6 +126,9 @@ int file_zero_in_block(struct file_op *file, uint64_t from, uint64_t to)
 	if (error)
 		return error;
 	memset(block + from % FS_BLOCK_SIZE, 0, to - from);
+	error = op_claim();
+	if (error)
+		return error;
 	file_io_submit(&file->io, IO_WRITE, block, extent.physical, 1);
 	return file_io_wait(&file->io);
 }

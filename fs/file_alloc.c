@@ -144,6 +144,11 @@ static MAY_WAIT int write_data(struct file_op *file)
 	const int read_error = file_io_wait(&file->io);
 	if (error || read_error)
 		return error ? error : read_error;
+	for (unsigned i = 0; i < file->segment_count && !error; i++)
+		if (file->segments[i].kind == SEGMENT_MAPPED) /* the new content shows at once */
+			error = op_claim();
+	if (error)
+		return error;
 	if (head.segment)
 		edge_merge(file, &head);
 	if (tail.segment)

@@ -57,6 +57,9 @@ static MAY_WAIT int overwrite_write(struct file_op *file)
 		memcpy(bounce, write->buffer + (whole_end - write->start), length);
 		memset(bounce + length, 0, FS_BLOCK_SIZE - length);
 	}
+	const int error = op_claim();
+	if (error)
+		return error;
 	for (unsigned i = 0; i < file->segment_count; i++) {
 		const struct segment *segment = &file->segments[i];
 		const uint64_t at = segment->logical << FS_BLOCK_SHIFT;

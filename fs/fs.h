@@ -16,6 +16,7 @@
 #ifndef LANEFS_FS_FS_H
 #define LANEFS_FS_FS_H
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "blockdev/blockdev.h"
@@ -54,6 +55,28 @@ int fs_stopped(const struct fs *fs); /* 0, or the sticky error */
 
 /* The reactor that owns an inode number. Any number is allowed (what does not exist is answered by the operation). */
 struct reactor *fs_owner(const struct fs *fs, uint64_t ino);
+
+/* ---- calling an operation off ---- */
+/* Who runs an operation may keep a ticket for it, to give the caller an answer while the operation is still parked (in
+ * I/O that a missing device holds). Just before its first change that anybody could see, the operation claims the
+ * ticket: from then on it cannot be called off. One that was called off before applies nothing and returns -EINTR; its
+ * buffers and names stay in use until it returns. */
+enum fs_ticket_state { FS_TICKET_OPEN, FS_TICKET_CLAIMED, FS_TICKET_CANCELLED };
+struct fs_ticket {
+	atomic_int state;
+};
+static inline void fs_ticket_init(struct fs_ticket *ticket) { atomic_init(&ticket->state, FS_TICKET_OPEN); }
+/* The calling fiber's operations go by this ticket from now on; NULL: by none. */
+static inline void fs_ticket_use(struct fs_ticket *ticket) { fiber_set_context(ticket); }
+static inline bool fs_ticket_change(struct fs_ticket *ticket, enum fs_ticket_state to)
+{
+	int before = FS_TICKET_OPEN;
+	return atomic_compare_exchange_strong(&ticket->state, &before, (int)to) || before == (int)to;
+}
+/* False: it was called off. Any thread. */
+static inline bool fs_ticket_claim(struct fs_ticket *ticket) { return fs_ticket_change(ticket, FS_TICKET_CLAIMED); }
+/* True: it will apply nothing. Any thread. */
+static inline bool fs_ticket_cancel(struct fs_ticket *ticket) { return fs_ticket_change(ticket, FS_TICKET_CANCELLED); }
 
 /* ---- what operations speak of ---- */
 struct fs_cred {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operation memory of one owner, and what every operation does at its edges: waiting for space, and making changes
- * durable when they are to be synchronous.
+ * Operation memory of one owner, and what every operation does at its edges: waiting for space, making changes
+ * durable when they are to be synchronous, and not changing anything when the caller has been sent away.
  */
 #include "fs/op.h"
 
@@ -92,6 +92,12 @@ uint8_t *op_bounce(struct op *op, unsigned index)
 	if (!op->bounce[index])
 		op->bounce[index] = dma_pool_get(op->owner->inodes->ops->bounce);
 	return op->bounce[index];
+}
+
+int op_claim(void)
+{
+	struct fs_ticket *ticket = fiber_get_context();
+	return !ticket || fs_ticket_claim(ticket) ? 0 : -EINTR;
 }
 
 /* ---- space ---- */

@@ -33,6 +33,10 @@ void *op_memory(struct op *op, size_t bytes);
 /* A block of DMA memory until op_end; its content is undefined. NULL: no memory. */
 uint8_t *op_bounce(struct op *op, unsigned index) MUST_CHECK;
 
+/* Before the first change that could be seen (a transaction asks by itself): 0, and from now on the operation cannot be
+ * called off; or -EINTR: it was, and must not change anything. See fs_ticket in fs.h. */
+int op_claim(void) MUST_CHECK;
+
 /* Called with -ENOSPC in hand and nothing held (no lock, range or transaction): waits for space that is on its way
  * back (inodes to be reaped, freed blocks that are not yet reusable). True: worth one more try; at most once per
  * operation. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "fs/alloc.h"
+#include "fs/op.h"
 
 struct tx_pool {
 	struct tx *free_txs;            /* linked through home */
@@ -312,7 +313,8 @@ int tx_prepare(struct tx *tx)
 		if (error)
 			return error;
 	}
-	return fs_may_change(tx->fs);
+	const int error = fs_may_change(tx->fs);
+	return error ? error : op_claim();
 }
 
 /* ---- apply ---- */

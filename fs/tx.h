@@ -114,7 +114,8 @@ void *tx_scratch(struct tx_part *part, size_t bytes);
 /* Runs outstanding prepares on all owners: the first half of tx_prepare, for a caller whose further changes depend on what
  * these found. On the home owner. After an error: tx_end. */
 MAY_WAIT int tx_prepare_changes(struct tx *tx) MUST_CHECK;
-/* Runs outstanding prepares on all owners and pins maps and AG headers. On the home owner. After an error: tx_end. */
+/* Runs outstanding prepares on all owners and pins maps and AG headers; then the operation cannot be called off any more
+ * (-EINTR: it was; see op_claim). On the home owner. After an error: tx_end. */
 MAY_WAIT int tx_prepare(struct tx *tx) MUST_CHECK;
 
 /* Apply steps, on the part's owner, no wait: */

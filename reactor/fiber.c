@@ -24,6 +24,19 @@ struct fiber *fiber_self(void)
 	return reactor ? reactor->current : NULL;
 }
 
+void fiber_set_context(void *context)
+{
+	struct fiber *fiber = fiber_self();
+	assert(fiber);
+	fiber->context = context;
+}
+
+void *fiber_get_context(void)
+{
+	struct fiber *fiber = fiber_self();
+	return fiber ? fiber->context : NULL;
+}
+
 /* ---- running ---- */
 
 static void run_queue_push(struct reactor *reactor, struct fiber *fiber)
@@ -154,6 +167,7 @@ static bool try_start(struct reactor *reactor, struct fiber_start *start, enum f
 	fiber->arg = start->arg;
 	fiber->name = start->name ? start->name : "fiber";
 	fiber->why = NULL;
+	fiber->context = NULL;
 	fiber->permit = false;
 	fiber->no_wait_depth = 0;
 	fiber->fake_stack = NULL;
@@ -282,7 +296,7 @@ struct call {
 	struct message message; /* there and back */
 	struct fiber_start start;
 	int (*fn)(void *arg);
-	void *arg;
+	void *arg, *context;
 	struct reactor *home;
 	struct fiber *caller;
 	int result;
@@ -306,6 +320,7 @@ static void call_answer(struct call *call, int result)
 static void call_fiber(void *arg)
 {
 	struct call *call = arg;
+	fiber_self()->context = call->context;
 	call_answer(call, call->fn(call->arg));
 }
 
@@ -337,7 +352,7 @@ int reactor_call(struct reactor *owner, int (*fn)(void *arg), void *arg)
 	struct call call = {
 		.message.fn = call_arrived,
 		.start = {.fn = call_fiber, .arg = &call, .name = fiber->name},
-		.fn = fn, .arg = arg, .home = fiber->reactor, .caller = fiber,
+		.fn = fn, .arg = arg, .context = fiber->context, .home = fiber->reactor, .caller = fiber,
 	};
 	return call_send(owner, &call, "reactor_call");
 }

@@ -29,6 +29,9 @@
 struct fiber;
 
 struct fiber *fiber_self(void); /* NULL outside a fiber */
+/* A pointer that the running fiber carries for whoever started it: NULL at first, and passed on by reactor_call. */
+void fiber_set_context(void *context);
+void *fiber_get_context(void); /* NULL outside a fiber */
 
 /* Starts fn(arg) on this reactor; it first runs in the current or next turn. When the pool is used up the start waits
  * in line inside @start (caller's memory, valid until fn is called). Never fails. */

@@ -54,6 +54,7 @@ struct fiber {
 	uint64_t since_ns;              /* of the last park */
 	void (*fn)(void *arg);
 	void *arg;
+	void *context;                  /* of whoever started it */
 	char *stack;                    /* lowest usable byte, above the guard page */
 	size_t stack_bytes;
 	void *fake_stack;               /* AddressSanitizer's */
