@@ -120,12 +120,14 @@ struct nvme_request {
 	                              * last ends on one; NULL: no data */
 	unsigned iov_count;
 	uint32_t length;             /* bytes; up to transfer_bytes_max */
+	uint32_t dsm_blocks;         /* Dataset Management instead: one range */
+	uint64_t dsm_lba;
 	void (*done)(struct nvme_request *request); /* outside fibers, never inside nvme_submit */
 	int result;                  /* 0 or a negative errno */
 	uint16_t status;             /* the status field of the completion; 0xffff: there was none */
 	uint8_t retries;
 	uint16_t cid;                /* tracker; 0xffff: not with the controller */
-	uint64_t sent_ns;
+	uint64_t due_ns;             /* while it waits to be sent again */
 };
 /* This reactor's queue pair. */
 struct nvme_qpair *nvme_ctrlr_qpair(struct nvme_ctrlr *ctrlr);
