@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The machines, and what is run on each.
+
+To add a scenario: write guest/NAME.py (functions with @case from vmguest, then main()), and add a Scenario below. All
+scenarios of a machine run one after another in one boot, so each starts by binding the devices it uses to the driver it
+wants, and leaves them usable. A scenario that needs the host's hand beyond remove and insert defines host_NAME(machine,
+request) here; the guest calls it with request('NAME', ...), and gets what it returns.
+"""
+import os
+
+from machine import Device
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class MachineKind:
+    def __init__(self, native, devices, memory_mib=2048):
+        self.native, self.devices, self.memory_mib = native, devices, memory_mib
+
+
+def three_devices():
+    """What most machines have; ports 3 and up stay empty."""
+    return [Device('nvme0', port=0, block=512, mdts=7, write_cache=True),
+            Device('nvme1', port=1, block=4096, mdts=5, write_cache=True),
+            Device('nvme2', port=2, block=512, mdts=3, write_cache=False, max_ioqpairs=2)]
+
+
+MACHINES = {
+    'native': MachineKind(native=True, devices=three_devices()),   # PCI Express hotplug (pciehp)
+    'acpi': MachineKind(native=False, devices=three_devices()),    # ACPI hotplug, QEMU's default
+}
+
+
+class Scenario:
+    """@name: how it is called; @machine: one of MACHINES; @script: guest/SCRIPT.py; @limit_s: when it is killed;
+    @needs: a file of the source tree without which it is not run (None: always)."""
+
+    def __init__(self, name, machine, limit_s, script=None, needs=None):
+        self.name, self.machine, self.script, self.limit_s, self.needs = name, machine, script or name, limit_s, needs
+
+    def enabled(self):
+        return self.needs is None or os.path.exists(f'{SOURCE}/{self.needs}')
+
+    def host_functions(self):
+        return {name[5:]: getattr(self, name) for name in dir(self) if name.startswith('host_') and name != 'host_functions'}
+
+    def host_disk(self, machine, request):
+        """What the host sees of a device's data, in hexadecimal."""
+        with open(machine.disk(request['device']), 'rb') as file:
+            file.seek(request['offset'])
+            return file.read(request['size']).hex()
+
+
+SCENARIOS = [
+    Scenario('boot', 'native', limit_s=120),
+    Scenario('hotplug', 'native', limit_s=120),
+    Scenario('hotplug-acpi', 'acpi', limit_s=120, script='hotplug'),
+]
