@@ -4,6 +4,9 @@
  * library. EAL is told neither of PCI devices (it would probe the machine's own network card) nor of more than one
  * lcore, placed on the whole set of allowed cores so that the calling thread is not pinned: reactors are our own
  * threads and register themselves.
+ *
+ * EAL reserves its address space once, at start, in a few ranges that nobody else ever gets memory in. So whether memory is
+ * EAL's is a comparison; and its IOVA is the address itself, unless devices want physical ones.
  */
 #include "reactor/memory.h"
 
@@ -16,18 +19,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <dirent.h>
+#include <unistd.h>
 
+#include "reactor/dma_map_internal.h"
 #include "reactor/dma_region_internal.h"
 #include "reactor/log.h"
 
-enum { LIMIT_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64 };
+enum { LIMIT_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64, RANGES_MAX = 16 };
 
+/* Set by memory_init, constant after that. */
 static struct {
-	bool eal, hugepages;
+	bool eal, hugepages, physical;
+	bool ranges_overflow; /* more than RANGES_MAX: EAL is asked each time */
+	unsigned range_count;
+	struct {
+		uintptr_t start, size;
+	} ranges[RANGES_MAX]; /* EAL's address space, neighbours joined */
 } memory;
 
 bool memory_has_eal(void) { return memory.eal; }
 bool memory_has_hugepages(void) { return memory.hugepages; }
+bool memory_is_physical(void) { return memory.physical; }
 
 /* ---- start-up ---- */
 
@@ -74,24 +86,70 @@ static void cores_print(const struct memory_options *options, char *text, size_t
 	snprintf(text + length, size - length, ")");
 }
 
+/* In order of their addresses as a rule, not by promise. */
+static int range_add(const struct rte_memseg_list *list, void *arg)
+{
+	const uintptr_t start = (uintptr_t)list->base_va;
+	if (list->external)
+		return 0;
+	const unsigned count = memory.range_count;
+	if (count && memory.ranges[count - 1].start + memory.ranges[count - 1].size == start) {
+		memory.ranges[count - 1].size += list->len;
+		return 0;
+	}
+	if (count == RANGES_MAX) {
+		memory.ranges_overflow = true;
+		return 0;
+	}
+	memory.ranges[count].start = start;
+	memory.ranges[count].size = list->len;
+	memory.range_count = count + 1;
+	return 0;
+}
+
+static int options_check(const struct memory_options *options, bool huge)
+{
+	if (memory.eal) {
+		log_error("memory: EAL is started already, and can be only once per process: start another process");
+		return -EALREADY;
+	}
+	if (!huge && (options->need_hugepages || options->physical)) {
+		log_error("memory: there are no free hugepages: set some aside: sysctl -w vm.nr_hugepages=128");
+		return -ENODEV;
+	}
+	if (options->physical && geteuid() != 0) {
+		log_error("memory: physical addresses are for root alone: run it as root, or give the device to vfio-pci");
+		return -EPERM;
+	}
+	return 0;
+}
+
+static int eal_failed(const struct memory_options *options, bool huge)
+{
+	const int err = rte_errno == EALREADY ? -EALREADY : -ENOMEM;
+	if (options->physical)
+		log_error("memory: EAL did not start with physical addresses (%s): is this root with CAP_SYS_ADMIN, and are hugepages "
+			"free?", rte_strerror(rte_errno));
+	else
+		log_error("memory: EAL did not start (%s): is there memory for %s?", rte_strerror(rte_errno),
+			huge ? "its hugepages" : "its heap");
+	return err;
+}
+
 int memory_init(const struct memory_options *options)
 {
 	if (!options->use_eal)
 		return 0;
-	if (memory.eal) {
-		log_error("memory: EAL is started already; it can be once per process");
-		return -EALREADY;
-	}
 	const bool huge = hugepage_count() > 0;
-	if (!huge && options->need_hugepages) {
-		log_error("memory: there are no free hugepages; set some aside: sysctl -w vm.nr_hugepages=128");
-		return -ENODEV;
-	}
+	const int err = options_check(options, huge);
+	if (err)
+		return err;
 	static char cores[CORES_TEXT_MAX], limit[16];
 	cores_print(options, cores, sizeof(cores));
 	snprintf(limit, sizeof(limit), "%u", options->limit_mib ? options->limit_mib : LIMIT_DEFAULT_MIB);
-	char *arguments[12] = {"lanefs", "--no-pci", "--no-telemetry", "--iova-mode=va", "--log-level=lib.eal:error"};
-	int count = 5;
+	char *arguments[12] = {"lanefs", "--no-pci", "--no-telemetry", "--log-level=lib.eal:error"};
+	int count = 4;
+	arguments[count++] = options->physical ? "--iova-mode=pa" : "--iova-mode=va";
 	arguments[count++] = cores;
 	if (huge) {
 		arguments[count++] = "--in-memory";
@@ -101,28 +159,53 @@ int memory_init(const struct memory_options *options)
 		arguments[count++] = "-m";
 		arguments[count++] = limit;
 	}
-	if (rte_eal_init(count, arguments) < 0) {
-		log_error("memory: EAL did not start (%s); is there memory for %s?", rte_strerror(rte_errno),
-			huge ? "its hugepages" : "its heap");
-		return rte_errno == EALREADY ? -EALREADY : -ENOMEM;
-	}
-	memory.eal = true;
+	if (rte_eal_init(count, arguments) < 0)
+		return eal_failed(options, huge);
 	memory.hugepages = huge;
+	memory.physical = options->physical;
+	rte_memseg_list_walk(range_add, NULL);
+	memory.eal = true;
 	return 0;
 }
 
 /* ---- buffers ---- */
 
-static const struct rte_memseg *segment_of(const void *address)
+/* EAL's address space; whether a page of it is in use, only who allocated it knows. */
+static bool is_eal(const void *buffer, size_t size)
 {
-	return memory.eal ? rte_mem_virt2memseg(address, NULL) : NULL;
+	if (!memory.eal)
+		return false;
+	const uintptr_t start = (uintptr_t)buffer;
+	for (unsigned i = 0; i < memory.range_count; i++) {
+		const uintptr_t at = start - memory.ranges[i].start;
+		if (at < memory.ranges[i].size)
+			return size <= memory.ranges[i].size - at;
+	}
+	return UNLIKELY(memory.ranges_overflow) && rte_mem_virt2memseg(buffer, NULL) &&
+		(size == 0 || rte_mem_virt2memseg((const char *)buffer + size - 1, NULL));
+}
+
+/* The least power of two that holds @size. */
+static size_t size_to_align(size_t size) { return size <= 1 ? 1 : (size_t)1 << (64 - __builtin_clzll(size - 1)); }
+
+static void *eal_alloc(size_t size, size_t align)
+{
+	/* Physical addresses are contiguous within a hugepage; what is aligned to its own size does not cross the end of one. */
+	if (memory.physical && size <= DMA_CONTIGUOUS_BYTES_MAX)
+		align = MAX(align, size_to_align(size));
+	void *buffer = rte_malloc(NULL, size, (unsigned)align);
+	if (buffer && !dma_map_allows(buffer, size)) {
+		rte_free(buffer);
+		buffer = NULL;
+	}
+	return buffer;
 }
 
 void *dma_alloc(size_t size, size_t align)
 {
 	assert(align >= ALIGN_MIN && (align & (align - 1)) == 0);
 	if (memory.eal)
-		return rte_malloc(NULL, size, (unsigned)align);
+		return eal_alloc(size, align);
 	if (size >= DMA_REGION_BYTES_MIN && align <= DMA_REGION_ALIGN) {
 		void *region = dma_region_alloc(size);
 		if (region)
@@ -142,25 +225,25 @@ void *dma_zalloc(size_t size, size_t align)
 void dma_free(void *buffer)
 {
 	/* What was allocated before EAL started is the C library's. */
-	if (segment_of(buffer))
+	if (is_eal(buffer, 0))
 		rte_free(buffer);
 	else if (!dma_region_free(buffer))
 		free(buffer);
 }
 
-bool dma_is_mapped(const void *buffer, size_t size)
+bool dma_is_mapped(const void *buffer, size_t size) { return !memory.eal || is_eal(buffer, size); }
+
+static uint64_t physical_address(const void *buffer)
 {
-	if (!memory.eal)
-		return true;
-	return segment_of(buffer) && (size == 0 || segment_of((const char *)buffer + size - 1));
+	const struct rte_memseg *segment = rte_mem_virt2memseg(buffer, NULL);
+	if (!segment || segment->iova == RTE_BAD_IOVA)
+		return UINT64_MAX;
+	return segment->iova + ((uintptr_t)buffer - segment->addr_64);
 }
 
 uint64_t dma_iova(const void *buffer)
 {
-	if (!memory.eal)
-		return (uintptr_t)buffer;
-	const struct rte_memseg *segment = segment_of(buffer);
-	if (!segment || segment->iova == RTE_BAD_IOVA)
-		return UINT64_MAX;
-	return segment->iova + ((uintptr_t)buffer - segment->addr_64);
+	if (memory.physical)
+		return physical_address(buffer);
+	return !memory.eal || is_eal(buffer, 1) ? (uintptr_t)buffer : UINT64_MAX;
 }

@@ -14,22 +14,27 @@
 struct memory_options {
 	bool use_eal;
 	bool need_hugepages;   /* fail instead of falling back to --no-huge */
+	bool physical;         /* devices are given physical addresses (uio: no IOMMU); needs hugepages and root */
 	unsigned limit_mib;    /* heap limit without hugepages, MiB; 0: 256 */
 	const int *cores;      /* cores that EAL is told of; NULL: all allowed */
 	unsigned core_count;
 };
-/* -ENOMEM, -ENODEV (need_hugepages and none), -EALREADY. One log line says what and how to mend it. */
+/* -ENOMEM, -ENODEV (hugepages are needed and there are none), -EPERM (physical addresses without root), -EALREADY. One log line
+ * says what and how to mend it. */
 int memory_init(const struct memory_options *options) MUST_CHECK;
 bool memory_has_eal(void);
 bool memory_has_hugepages(void);
+bool memory_is_physical(void);
 
-/* @align is a power of two, at least 64. NULL when there is none. Not for the I/O path: pools are sized at start. */
+/* @align is a power of two, at least 64. Up to DMA_CONTIGUOUS_BYTES_MAX are contiguous for a device too (a queue's ring); of more, each
+ * 4 KiB page has an address of its own. NULL when there is none. Not for the I/O path: pools are sized at start. */
+enum { DMA_CONTIGUOUS_BYTES_MAX = 128 << 10 };
 void *dma_alloc(size_t size, size_t align) MUST_CHECK;
 void *dma_zalloc(size_t size, size_t align) MUST_CHECK;
 void dma_free(void *memory);
 /* True when @buffer may be handed to a device as it is. */
 bool dma_is_mapped(const void *buffer, size_t size);
-/* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. */
+/* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. Cheap: called for each page of an I/O. */
 uint64_t dma_iova(const void *buffer);
 
 /* Without EAL, large DMA memory (DMA_REGION_BYTES_MIN and more) comes in regions that stay with the process: freed ones are
