@@ -13,13 +13,17 @@ enum control_exit {
 	CONTROL_EXIT_OK = 0,
 	CONTROL_EXIT_FAILED = 1,     /* the daemon refused, or the filesystem has an error */
 	CONTROL_EXIT_USAGE = 2,
-	CONTROL_EXIT_NOT_FOUND = 3,  /* no such mount of ours, or no daemon answers */
+	CONTROL_EXIT_NOT_FOUND = 3,  /* no such mount of ours, no daemon answers, or no such device */
 };
 
 int control_status(int argc, char **argv);
 int control_stats(int argc, char **argv);
 int control_log_level(int argc, char **argv);
 int control_unmount(int argc, char **argv);
+int control_devices(int argc, char **argv);
+int control_bind(int argc, char **argv);
+int control_unbind(int argc, char **argv);
+int control_hugepages(int argc, char **argv);
 int control_version(int argc, char **argv);
 
 /* One line on stderr: "lanefs: object: text". Returns @status. */

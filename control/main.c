@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * lanefs: asks and tells running daemons, and looks into images.
+ * lanefs: asks and tells running daemons, looks into images, and hands devices over.
  */
 #include <stdio.h>
 
@@ -24,6 +24,10 @@ static const struct command commands[] = {
 	{"stats", control_stats, "[DIR] [--json]", "counts and latencies of device and FUSE operations"},
 	{"log-level", control_log_level, "DIR [error|warn|info|debug]", "shows or sets how much the daemon logs"},
 	{"unmount", control_unmount, "DIR", "as umount.lanefs; a mount in use is detached, and waited for"},
+	{"devices", control_devices, "[--json]", "NVMe controllers: drivers, IOMMU groups, who uses them"},
+	{"bind", control_bind, "ADDRESS [--driver DRIVER]", "gives a controller to vfio-pci, or another driver"},
+	{"unbind", control_unbind, "ADDRESS", "gives it back to the kernel"},
+	{"hugepages", control_hugepages, "[COUNT|SIZE]", "shows or sets the hugepages of 2 MiB"},
 	{"dump", dump_main, "TARGET ...", "prints structures of an image (lanefs dump --help)"},
 	{"version", control_version, "", "of this command"},
 	{"help", control_help, "", "this text"},

@@ -23,7 +23,7 @@ LAYERS = {
     'blockdev': ['nvme', 'reactor'],
     'fs': ['blockdev', 'reactor'],
     'mkfs': ['fs', 'blockdev', 'reactor'],
-    'control': ['fs', 'mkfs', 'blockdev', 'reactor'],
+    'control': ['fs', 'mkfs', 'blockdev', 'nvme', 'reactor'],
 }
 
 
