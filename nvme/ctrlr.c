@@ -383,6 +383,12 @@ MAY_WAIT int nvme_ctrlr_destroy(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns)
 	return transport_release(transport, deadline_ns);
 }
 
+void nvme_ctrlr_lost(struct nvme_ctrlr *ctrlr)
+{
+	mark_gone(ctrlr);
+	ctrlr_poke(ctrlr);
+}
+
 MAY_WAIT int nvme_ctrlr_reset(struct nvme_ctrlr *ctrlr)
 {
 	if (ctrlr->state != CTRLR_READY)

@@ -86,6 +86,8 @@ MAY_WAIT void nvme_ctrlr_stop(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns);
 /* After stop. The transport is released in a thread of its own: 0 when that was done within @deadline_ns, -ETIMEDOUT when
  * the kernel still holds it (it goes on by itself). Frees @ctrlr in any case. */
 MAY_WAIT int nvme_ctrlr_destroy(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns) MUST_CHECK;
+/* It is known that the device has left (a uevent, say): as when the driver had found out by itself. Any fiber of the home reactor. */
+void nvme_ctrlr_lost(struct nvme_ctrlr *ctrlr);
 /* A reset by request. 0, or -ENODEV when the controller did not come back. */
 MAY_WAIT int nvme_ctrlr_reset(struct nvme_ctrlr *ctrlr) MUST_CHECK;
 

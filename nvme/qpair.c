@@ -444,6 +444,6 @@ int qpair_kill(void *arg)
 
 int qpair_unanswered(void *arg)
 {
-	const struct nvme_qpair *qpair = arg;
+	struct nvme_qpair *qpair = arg;
 	return qpair->outstanding > 0 || !cds_list_empty(&qpair->finished);
 }
