@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PAGE_BYTES = 4096 };
+enum { PAGE_BYTES = 4096, PIECE_BYTES = 512 };
 
 struct guard {
 	atomic_uintptr_t base; /* 0: free; stored last, and with release */
@@ -100,10 +100,10 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 
 static int ones_write(int fd)
 {
-	uint8_t ones[PAGE_BYTES];
+	uint8_t ones[PIECE_BYTES];
 	memset(ones, 0xFF, sizeof(ones));
-	for (off_t at = 0; at < BAR_GUARD_BYTES_MAX; at += PAGE_BYTES)
-		if (pwrite(fd, ones, sizeof(ones), at) != PAGE_BYTES)
+	for (off_t at = 0; at < BAR_GUARD_BYTES_MAX; at += PIECE_BYTES)
+		if (pwrite(fd, ones, sizeof(ones), at) != PIECE_BYTES)
 			return -ENOMEM; /* the one reason there is */
 	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) ? -errno : 0;
 }
