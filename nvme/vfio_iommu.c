@@ -55,6 +55,12 @@ static int container_open(struct vfio_iommu *iommu, const struct pci_message *me
 	return 0;
 }
 
+static int no_iommu_refuse(const struct pci_device *device, const struct pci_message *message)
+{
+	return pci_refuse(message, -ENOTSUP, "no IOMMU protects it, which vfio-pci needs: boot with intel_iommu=on or, trusting the device, "
+		"lanefs bind %s --driver uio_pci_generic", device->address);
+}
+
 static int group_file_refuse(int err, const char *path, const struct pci_device *device, const struct pci_message *message)
 {
 	if (err == -EACCES || err == -EPERM)
@@ -63,8 +69,7 @@ static int group_file_refuse(int err, const char *path, const struct pci_device 
 		return pci_refuse(message, err, "in use (%s): unmount it first",
 			device->users[0] ? device->users : "another process has its IOMMU group");
 	if (err == -ENOENT)
-		return pci_refuse(message, -ENOTSUP, "no IOMMU protects it, which vfio-pci needs: boot with intel_iommu=on or, trusting the "
-			"device, lanefs bind %s --driver uio_pci_generic", device->address);
+		return no_iommu_refuse(device, message);
 	return pci_refuse(message, err, "%s cannot be opened: %s: lanefs unbind %s, then bind it again", path, strerror(-err),
 		device->address);
 }
@@ -98,8 +103,6 @@ static int group_open(struct vfio_iommu *iommu, const struct pci_device *device,
 {
 	char path[PATH_BYTES];
 	struct vfio_group_status status = {.argsz = sizeof(status)};
-	if (device->iommu_group < 0)
-		return group_file_refuse(-ENOENT, "", device, message);
 	snprintf(path, sizeof(path), "/dev/vfio/%d", device->iommu_group);
 	iommu->group_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (iommu->group_fd < 0 || ioctl(iommu->group_fd, VFIO_GROUP_GET_STATUS, &status))
@@ -142,7 +145,7 @@ static int memory_refuse(int err, const struct pci_message *message)
 int vfio_iommu_open(struct vfio_iommu *iommu, const struct pci_device *device, const struct pci_message *message)
 {
 	*iommu = (struct vfio_iommu){.mapper = {.map = iommu_map, .unmap = iommu_unmap}, .container_fd = -1, .group_fd = -1};
-	int err = container_open(iommu, message);
+	int err = device->iommu_group < 0 ? no_iommu_refuse(device, message) : container_open(iommu, message);
 	if (!err)
 		err = group_open(iommu, device, message);
 	if (!err)
