@@ -108,19 +108,22 @@ struct emu;
 /* From a fiber or message of @reactor. @name for messages and the serial number ("emu:/path"). -ENOMEM, -EINVAL. */
 int emu_create(const char *name, const struct emu_options *options, const struct emu_backing *backing,
 	struct reactor *reactor, struct emu **out) MUST_CHECK;
-/* Pulled out and nothing under way (emu_idle). Unflushed cache content is lost like at a power cut unless emu_flush. */
+/* Pulled out and nothing under way (emu_idle), or thrown away with its group (reactor_group_sim_abandon). */
 void emu_destroy(struct emu *emu);
-/* Makes a transport for the driver. -EBUSY: plugged in already. -errno of memfd and mmap. */
+/* Makes a transport for the driver. -EBUSY: plugged in already, or still on its way out. -errno of memfd and mmap. */
 int emu_plug(struct emu *emu, struct nvme_transport **out) MUST_CHECK;
+/* False as soon as the driver has released the transport, or all that emu_pull waits for has happened. */
 bool emu_plugged(const struct emu *emu);
-/* Surprise: the model stops, nothing completes or touches memory any more, the BAR's backing is truncated, the cache's
- * content is lost as options.cut says. I/O that the backing has goes on underneath (as in a real drive, whose last write may or may not have happened)
- * but is not seen. Idempotent. */
-void emu_pull(struct emu *emu);
+/* Surprise: the model stops at once: nothing completes any more. When the backing uses no host memory any more, the BAR's memory
+ * is cut: what the driver finds gone cannot reach its memory. The cache's content is lost as options.cut says, and what
+ * survives is written. Returns when all that is over and nothing is under way: a write without a completion may or may
+ * not have happened, and will not happen later. Idempotent. In a fiber; it does not wait when nothing is under way. */
+MAY_WAIT void emu_pull(struct emu *emu);
 /* Like somebody pressing the attention button: the transport's request_fd becomes readable. */
 void emu_request(struct emu *emu);
-/* The power fails and comes back while plugged in: cache lost, controller as after power-on (not ready, queues gone). */
-void emu_power_cut(struct emu *emu);
+/* The power fails and comes back while plugged in: cache lost, controller as after power-on (not ready, queues gone). Waits
+ * like emu_pull. */
+MAY_WAIT void emu_power_cut(struct emu *emu);
 /* No backing I/O under way: it may be destroyed. */
 bool emu_idle(const struct emu *emu);
 
