@@ -33,14 +33,14 @@ static void prp_build_dsm(struct tracker *tracker, const struct nvme_request *re
 
 int prp_build(struct tracker *tracker, const struct nvme_request *request, struct nvme_command *command)
 {
-	command->prp1 = command->prp2 = le64_set(0);
 	if (request->dsm_blocks != 0)
 		prp_build_dsm(tracker, request, command);
 	if (request->length == 0)
-		return 0;
+		return 0; /* what a command without data has there is its caller's */
 	if (!vectors_join(request))
 		return -EINVAL;
 	unsigned pages = 0;
+	command->prp2 = le64_set(0);
 	for (unsigned i = 0; i < request->iov_count; i++) {
 		const char *at = request->iov[i].iov_base, *end = at + request->iov[i].iov_len;
 		while (at < end) {
