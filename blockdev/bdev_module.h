@@ -49,6 +49,7 @@ struct bdev_module {
 int bdev_register(struct bdev_registry *registry, const struct bdev_module *module, const struct bdev_limits *limits,
 	void *private_data, struct bdev **out) MUST_CHECK;
 void *bdev_private(const struct bdev *bdev);
+const struct bdev_module *bdev_module_of(const struct bdev *bdev);
 /* In a simulated group a module must not depend on the kernel's timing. */
 bool bdev_registry_is_simulated(const struct bdev_registry *registry);
 void bdev_io_complete(struct bdev_io *io, int result);

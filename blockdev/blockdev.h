@@ -111,6 +111,7 @@ struct bdev_limits {
 	uint32_t atomic_write_blocks;     /* largest write that is never torn; at least 1 */
 	uint32_t io_bytes_max;            /* largest single I/O; larger ones are split */
 	uint32_t iov_count_max;
+	uint32_t vector_boundary;         /* bytes, power of two: vectors meet only at multiples of it; 0: anywhere */
 	bool volatile_cache;              /* completed writes may be lost until a FLUSH */
 	bool unmap_reads_zero;
 	bool read_only;
@@ -188,6 +189,7 @@ struct bdev_file_options {
 	bool read_only;
 	bool no_direct;           /* for tests: buffered */
 	bool exclusive_lock;      /* OFD write lock on a file, O_EXCL on a block device: -EBUSY when another holds it */
+	uint32_t block_size;      /* of a regular file: 512 or 4096; 0: see below */
 };
 /* io_uring; O_DIRECT where the file allows it; block size 4096 for regular files (512 when the file's size or the
  * device asks for it). Errors as open(2); the caller words them. */
@@ -247,12 +249,18 @@ const struct record_entry *record_log_entries(const struct record_log *log, size
 void record_log_get(struct record_log *log);
 void record_log_put(struct record_log *log);
 
-/* Opens a TARGET as the tools name it ("/path/image", "/dev/sdX", "ram:1G"; forms that are not built yet are refused by
- * name): creates the bdev and returns its registry name in @name. On failure one line naming object, cause and next
+/* Opens a TARGET as the tools name it ("/path/image", "/dev/sdX", "ram:1G", "0000:5e:00.0/1", "emu:/path/image,cache=16M";
+ * forms that are not built yet are refused by name): creates the bdev and returns its registry name in @name. On failure one line naming object, cause and next
  * step is in @message (size message_size). */
 struct target_options {
 	bool read_only;
 	bool exclusive_lock;
+	uint32_t file_block_size;                   /* of image files: 512 or 4096; 0: as bdev_file_options */
+	/* For what the nvme module serves (blockdev/nvme.h); the others ignore it. */
+	bool hold_on_removal;
+	uint64_t io_timeout_ns;                     /* 0: the driver's default */
+	void (*device_event)(unsigned event, void *arg); /* enum nvme_device_event; NULL: nobody cares */
+	void *device_event_arg;
 };
 MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *target,
 	const struct target_options *options, char *name, size_t name_size, char *message, size_t message_size) MUST_CHECK;

@@ -89,7 +89,7 @@ static int file_lock(const struct file *file, const struct bdev_file_options *op
 	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-static int file_measure(struct file *file, uint32_t *block_size)
+static int file_measure(struct file *file, uint32_t wanted, uint32_t *block_size)
 {
 	struct stat status;
 	if (fstat(file->fd, &status) != 0)
@@ -97,7 +97,7 @@ static int file_measure(struct file *file, uint32_t *block_size)
 	if (S_ISBLK(status.st_mode) != file->block_device)
 		return -ENOTBLK;
 	if (!file->block_device) {
-		*block_size = status.st_size % 4096 == 0 ? 4096 : 512;
+		*block_size = wanted != 0 ? wanted : status.st_size % 4096 == 0 ? 4096 : 512;
 		file->size_bytes = align_down((uint64_t)status.st_size, *block_size);
 		return file->size_bytes != 0 ? 0 : -EINVAL;
 	}
@@ -133,7 +133,7 @@ static int file_prepare(struct file *file, const struct bdev_file_options *optio
 	if (err == 0)
 		err = file_lock(file, options);
 	if (err == 0)
-		err = file_measure(file, block_size);
+		err = file_measure(file, options->block_size, block_size);
 	if (err == 0 && !options->no_direct)
 		file_try_direct(file, *block_size);
 	return err;

@@ -130,13 +130,22 @@ static bool memory_is_reachable(const struct bdev_limits *limits, const void *ba
 	return !limits->needs_dma || dma_is_mapped(base, length);
 }
 
+/* Vectors meet only where the device can go from one to the next. */
+static bool vector_joins(const struct bdev_limits *limits, const struct iovec *previous, const void *base)
+{
+	const uintptr_t mask = limits->vector_boundary - 1u;
+	return limits->vector_boundary == 0 ||
+		((((uintptr_t)previous->iov_base + previous->iov_len) | (uintptr_t)base) & mask) == 0;
+}
+
 /* The common case: the whole I/O as it is. */
 static bool piece_take_whole(struct piece *piece, const struct io *io, const struct bdev_limits *limits)
 {
 	if (piece->public.length != io->length || io->iov_count > limits->iov_count_max)
 		return false;
 	for (unsigned i = 0; i < io->iov_count; i++)
-		if (!memory_is_reachable(limits, io->iov[i].iov_base, io->iov[i].iov_len))
+		if (!memory_is_reachable(limits, io->iov[i].iov_base, io->iov[i].iov_len) ||
+			(i > 0 && !vector_joins(limits, &io->iov[i - 1], io->iov[i].iov_base)))
 			return false;
 	piece->public.iov = io->iov;
 	piece->public.iov_count = io->iov_count;
@@ -155,7 +164,8 @@ static uint64_t piece_take_vectors(struct piece *piece, const struct io *io, con
 		const size_t length = MIN(io->iov[i].iov_len - skip, piece->public.length - bytes);
 		if (length == 0)
 			continue;
-		if (!memory_is_reachable(limits, base, length))
+		if (!memory_is_reachable(limits, base, length) ||
+			(count > 0 && !vector_joins(limits, &piece->iov[count - 1], base)))
 			break;
 		piece->iov[count++] = (struct iovec){.iov_base = base, .iov_len = length};
 		bytes += length;

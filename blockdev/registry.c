@@ -174,6 +174,8 @@ void *bdev_private(const struct bdev *bdev)
 	return bdev->private_data;
 }
 
+const struct bdev_module *bdev_module_of(const struct bdev *bdev) { return bdev->module; }
+
 const struct bdev_limits *bdev_get_limits(const struct bdev *bdev)
 {
 	return &bdev->limits;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "blockdev/blockdev.h"
+#include "blockdev/nvme.h"
 
 #define TARGET_BYTES_MIN MIB(1)
 
@@ -28,28 +28,26 @@ static int target_fail(struct target_message *message, int err, const char *form
 	return err;
 }
 
+static MAY_WAIT int target_create_nvme(struct bdev_registry *registry, const char *target, const struct target_options *options,
+	char *name, size_t name_size, struct target_message *message)
+{
+	const struct nvme_device_options device_options = {
+		.policy = options->hold_on_removal ? NVME_HOLD : NVME_REMOVE,
+		.read_only = options->read_only,
+		.io_timeout_ns = options->io_timeout_ns,
+		.event = (nvme_device_event_fn)options->device_event,
+		.arg = options->device_event_arg,
+	};
+	return nvme_device_create(registry, target, &device_options, name, name_size, message->text, message->size);
+}
+
 static bool has_prefix(const char *text, const char *prefix)
 {
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* "0000:5e:00.0", with anything behind it. */
-static bool target_is_pci_address(const char *target)
-{
-	static const char shape[] = "xxxx:xx:xx.x";
-	for (size_t i = 0; i < sizeof(shape) - 1; i++) {
-		if (shape[i] == 'x' ? !isxdigit((unsigned char)target[i]) : target[i] != shape[i])
-			return false;
-	}
-	return true;
-}
-
 static const char *target_unbuilt(const char *target)
 {
-	if (has_prefix(target, "pci:") || target_is_pci_address(target))
-		return "driving an NVMe device over PCI";
-	if (has_prefix(target, "emu:"))
-		return "the emulated controller (emu:)";
 	if (has_prefix(target, "virtio:"))
 		return "virtio:";
 	if (has_prefix(target, "mirror:"))
@@ -142,6 +140,7 @@ MAY_WAIT static int target_create_file(struct bdev_registry *registry, const cha
 		.path = path,
 		.read_only = options->read_only,
 		.exclusive_lock = options->exclusive_lock,
+		.block_size = options->file_block_size,
 	};
 	const int err = bdev_file_create(registry, name, &file_options);
 	if (err != 0)
@@ -160,8 +159,11 @@ MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *targ
 {
 	struct target_message message = {.text = message_text, .size = message_size};
 	char registry_name[sizeof(((struct bdev_limits *)NULL)->name)];
+	bool pci;
 	if (target[0] == '\0')
 		return target_fail(&message, -EINVAL, "no device named; give a path, or for example ram:1G");
+	if (nvme_target(target, &pci))
+		return target_create_nvme(registry, target, options, name, name_size, &message);
 	const char *unbuilt = target_unbuilt(target);
 	if (unbuilt != NULL)
 		return target_fail(&message, -EOPNOTSUPP, "%s: %s is not built yet; use an image file or a block device",

@@ -42,7 +42,8 @@ int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 	char place[40] = "";
 	if (block)
 		snprintf(place, sizeof(place), "block %" PRIu64 ": ", block);
-	log_error("%s: %s%s; the filesystem stops: unmount it and run fsck.lanefs", fs->bdev_name, place, fs->error_text);
+	log_error("%s: %s%s; the filesystem stops: %s", fs->bdev_name, place, fs->error_text, error == -ENODEV ?
+		"mount it again when its device is back" : "unmount it and run fsck.lanefs");
 	/* Whoever sees this finds text and block filled in. */
 	int expected = 0;
 	if (atomic_compare_exchange_strong(&fs->stopped, &expected, error)) {

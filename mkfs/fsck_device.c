@@ -15,6 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blockdev/nvme.h"
+#include "mkfs/tool_device.h"
+
 enum {
 	BLOCK_SHIFT = 12,
 	BLOCK_BYTES = 1 << BLOCK_SHIFT,
@@ -30,7 +33,8 @@ struct piece {
 };
 
 struct fsck_device {
-	int fd;
+	int fd;                     /* of a file or kernel block device; -1: */
+	struct tool_device *tool;   /* what only our own driver reaches */
 	uint64_t blocks;
 	struct piece piece[PIECES];
 	uint8_t *data;              /* PIECES * PIECE_BLOCKS blocks */
@@ -68,16 +72,25 @@ static int refuse(int error, const char *target, const char *why, char *message,
 	return error;
 }
 
-static const char *form_not_built(const char *target)
+/* Files and block devices are read directly; everything else through the block-device layer. */
+static bool is_path(const char *target)
 {
-	static const char *const forms[] = {"pci:", "emu:", "virtio:", "mirror:", "ram:"};
-	for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
-		if (!strncmp(target, forms[i], strlen(forms[i])))
-			return forms[i];
-	unsigned domain, bus, device, function;
-	if (sscanf(target, "%4x:%2x:%2x.%1x", &domain, &bus, &device, &function) == 4)
-		return "pci:";
-	return NULL;
+	bool pci;
+	return !nvme_target(target, &pci) && strncmp(target, "ram:", 4) && strncmp(target, "virtio:", 7) &&
+		strncmp(target, "mirror:", 7);
+}
+
+static int buffers_init(struct fsck_device *device, const char *target, uint64_t bytes, char *message, size_t message_size)
+{
+	device->blocks = bytes / BLOCK_BYTES;
+	device->data = aligned_alloc(BLOCK_BYTES, (size_t)PIECES * PIECE_BLOCKS * BLOCK_BYTES);
+	return device->data ? 0 : refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
+}
+
+static int tool_init(struct fsck_device *device, const char *target, char *message, size_t message_size)
+{
+	const int error = tool_device_open(target, true, &device->tool, message, message_size);
+	return error ? error : buffers_init(device, target, device->tool->size_bytes, message, message_size);
 }
 
 static int device_init(struct fsck_device *device, const char *target, char *message, size_t message_size)
@@ -96,25 +109,17 @@ static int device_init(struct fsck_device *device, const char *target, char *mes
 		return refuse(error, target, "is in use (mounted?); unmount it and check again", message, message_size);
 	if (error)
 		return refuse(error, target, "cannot be locked", message, message_size);
-	device->blocks = bytes / BLOCK_BYTES;
-	device->data = aligned_alloc(BLOCK_BYTES, (size_t)PIECES * PIECE_BLOCKS * BLOCK_BYTES);
-	if (!device->data)
-		return refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
-	return 0;
+	return buffers_init(device, target, bytes, message, message_size);
 }
 
 int fsck_device_open(const char *target, struct fsck_device **out, char *message, size_t message_size)
 {
-	const char *form = form_not_built(target);
-	if (form) {
-		snprintf(message, message_size,
-			"%s: targets of the form %s are not checked yet; name a file or a block device", target, form);
-		return -EINVAL;
-	}
 	struct fsck_device *device = calloc(1, sizeof(*device));
 	if (!device)
 		return refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
-	int error = device_init(device, target, message, message_size);
+	device->fd = -1;
+	int error = is_path(target) ? device_init(device, target, message, message_size) :
+		tool_init(device, target, message, message_size);
 	if (error)
 		fsck_device_close(device);
 	else
@@ -127,6 +132,17 @@ uint64_t fsck_device_blocks(const struct fsck_device *device)
 	return device->blocks;
 }
 
+/* As pread(2), but a negative errno. */
+static ssize_t device_read(struct fsck_device *device, void *data, size_t length, uint64_t offset)
+{
+	if (!device->tool) {
+		const ssize_t got = pread(device->fd, data, length, (off_t)offset);
+		return got < 0 ? -errno : got;
+	}
+	const int error = tool_device_read(device->tool, offset, (uint32_t)length, data);
+	return error ? error : (ssize_t)length;
+}
+
 /* Fills a piece of the cache, as far as the device goes. */
 static int piece_read(struct fsck_device *device, struct piece *piece, uint64_t number, uint8_t *data)
 {
@@ -134,11 +150,11 @@ static int piece_read(struct fsck_device *device, struct piece *piece, uint64_t 
 	size_t wanted = (size_t)MIN(device->blocks - first, (uint64_t)PIECE_BLOCKS) << BLOCK_SHIFT, done = 0;
 	piece->number = 0;
 	while (done < wanted) {
-		ssize_t got = pread(device->fd, data + done, wanted - done, (off_t)((first << BLOCK_SHIFT) + done));
-		if (got < 0 && errno == EINTR)
+		ssize_t got = device_read(device, data + done, wanted - done, (first << BLOCK_SHIFT) + done);
+		if (got == -EINTR)
 			continue;
 		if (got < 0 && !done)
-			return -errno;
+			return (int)got;
 		if (got <= 0) /* a bad place further on fails when it is asked for itself */
 			break;
 		done += (size_t)got;
@@ -150,9 +166,9 @@ static int piece_read(struct fsck_device *device, struct piece *piece, uint64_t 
 
 static int block_read(struct fsck_device *device, uint64_t block, void *data)
 {
-	ssize_t got = pread(device->fd, data, BLOCK_BYTES, (off_t)(block << BLOCK_SHIFT));
+	ssize_t got = device_read(device, data, BLOCK_BYTES, block << BLOCK_SHIFT);
 	if (got < 0)
-		return -errno;
+		return (int)got;
 	return got == BLOCK_BYTES ? 0 : -EIO;
 }
 
@@ -177,6 +193,7 @@ void fsck_device_close(struct fsck_device *device)
 		return;
 	if (device->fd >= 0)
 		close(device->fd);
+	tool_device_close(device->tool);
 	free(device->data);
 	free(device);
 }

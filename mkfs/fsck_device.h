@@ -10,7 +10,7 @@
 
 struct fsck_device;
 
-/* Opens @target. On failure a negative errno, and @message has one line naming target, cause and next step: -EINVAL for
+/* Opens @target. On failure a negative errno, and @message has one line naming target, cause and next step: -EOPNOTSUPP for
  * a form that is not built yet, -EBUSY when another process holds it for writing. */
 int fsck_device_open(const char *target, struct fsck_device **out, char *message, size_t message_size) MUST_CHECK;
 uint64_t fsck_device_blocks(const struct fsck_device *device);

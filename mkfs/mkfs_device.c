@@ -13,42 +13,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "blockdev/blockdev.h"
-#include "reactor/memory.h"
+#include "mkfs/tool_device.h"
 
-enum { BLOCKS_IN_FLIGHT = 64, BUFFER_BYTES = BLOCKS_IN_FLIGHT * FS_BLOCK_SIZE };
+_Static_assert(TOOL_BUFFER_BYTES == 64 * FS_BLOCK_SIZE, "");
+enum { BLOCKS_IN_FLIGHT = 64, BUFFER_BYTES = TOOL_BUFFER_BYTES };
 /* Where other formats have their signatures: up to 2 MiB from the start (btrfs 64 KiB, VMFS 2 MiB), and at the end (ZFS
  * 512 KiB). Every target is larger than both together. */
 #define SIGNATURE_BYTES_FIRST MIB(4)
 #define SIGNATURE_BYTES_LAST MIB(1)
 #define DISCARD_BYTES_MIN GIB(1)      /* between two reports of progress */
-#define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
 
 struct mkfs_device {
-	struct reactor_group *group;
-	struct bdev_registry *registry;
-	char name[128];               /* in the registry; empty: not there yet */
-	struct bdev_desc *desc;
-	struct bdev_channel *channel;
-	uint64_t size_bytes;
-	uint8_t *buffer;              /* DMA, BLOCKS_IN_FLIGHT blocks */
+	struct tool_device *tool;
 	struct io io[BLOCKS_IN_FLIGHT];
 	struct io_group in_flight;
 	unsigned in_flight_count;
 };
 
 /* What a fiber gets to know from the control thread. */
-struct open_request {
-	struct mkfs_device *device;
-	const char *target;
-	bool read_only;
-	char *message;
-	size_t message_size;
-};
-struct read_request {
-	struct mkfs_device *device;
-	uint64_t block;
-};
 struct format_request {
 	struct mkfs_device *device;
 	const struct mkfs_job *job;
@@ -57,77 +39,17 @@ struct format_request {
 	size_t message_size;
 };
 
-static int device_run(struct mkfs_device *device, int (*fn)(void *arg), void *arg)
-{
-	return reactor_group_run(reactor_group_get(device->group, 0), fn, arg);
-}
-
-/* ---- opening and closing ---- */
-
-MAY_WAIT static int open_fiber(void *arg)
-{
-	const struct open_request *request = arg;
-	struct mkfs_device *device = request->device;
-	const struct target_options options = {.read_only = request->read_only, .exclusive_lock = true};
-
-	int err = bdev_target_create(device->registry, request->target, &options, device->name, sizeof(device->name),
-		request->message, request->message_size);
-	if (err) {
-		device->name[0] = '\0';
-		return err;
-	}
-	err = bdev_open(device->registry, device->name, !request->read_only, NULL, NULL, &device->desc);
-	if (!err)
-		err = bdev_channel_get(device->desc, &device->channel);
-	if (err) {
-		snprintf(request->message, request->message_size, "%s: cannot be used: %s; try again", request->target,
-			strerror(-err));
-		return err;
-	}
-	device->size_bytes = bdev_size_bytes(bdev_get_limits(bdev_desc_bdev(device->desc)));
-	return 0;
-}
-
-MAY_WAIT static int close_fiber(void *arg)
-{
-	struct mkfs_device *device = arg;
-
-	if (device->channel)
-		bdev_channel_put(device->channel);
-	if (device->desc)
-		bdev_close(device->desc);
-	return bdev_remove(device->registry, device->name, CLOSE_DEADLINE_NS);
-}
-
-static int runtime_init(struct mkfs_device *device)
-{
-	const struct reactor_options options = {.count = 1, .fiber_count = 16};
-
-	int err = reactor_group_create(&options, &device->group);
-	if (!err)
-		err = reactor_group_start(device->group);
-	if (!err)
-		err = bdev_registry_create(device->group, &device->registry);
-	if (err)
-		return err;
-	device->buffer = dma_alloc(BUFFER_BYTES, FS_BLOCK_SIZE);
-	return device->buffer ? 0 : -ENOMEM;
-}
-
 int mkfs_device_open(const char *target, bool read_only, struct mkfs_device **out, char *message, size_t message_size)
 {
 	struct mkfs_device *device = calloc(1, sizeof(*device));
-	int err = device ? runtime_init(device) : -ENOMEM;
 
-	if (err) {
-		snprintf(message, message_size, "%s: this program cannot start: %s; free some memory and try again", target,
-			strerror(-err));
-	} else {
-		struct open_request request = {device, target, read_only, message, message_size};
-		err = device_run(device, open_fiber, &request);
+	if (!device) {
+		snprintf(message, message_size, "%s: no memory", target);
+		return -ENOMEM;
 	}
+	const int err = tool_device_open(target, read_only, &device->tool, message, message_size);
 	if (err)
-		mkfs_device_close(device);
+		free(device);
 	else
 		*out = device;
 	return err;
@@ -137,43 +59,18 @@ void mkfs_device_close(struct mkfs_device *device)
 {
 	if (!device)
 		return;
-	/* One that is not released in time is given back by the end of the process. */
-	const bool stuck = device->name[0] && device_run(device, close_fiber, device);
-	if (device->group)
-		reactor_group_stop(device->group);
-	if (stuck)
-		return;
-	if (device->registry)
-		bdev_registry_destroy(device->registry);
-	if (device->group)
-		reactor_group_destroy(device->group);
-	dma_free(device->buffer);
+	tool_device_close(device->tool);
 	free(device);
 }
 
 uint64_t mkfs_device_size(const struct mkfs_device *device)
 {
-	return device->size_bytes;
-}
-
-/* ---- reading one block ---- */
-
-MAY_WAIT static int read_fiber(void *arg)
-{
-	const struct read_request *request = arg;
-	struct mkfs_device *device = request->device;
-
-	return bdev_read(device->channel, device->buffer, request->block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
+	return device->tool->size_bytes;
 }
 
 int mkfs_device_read(struct mkfs_device *device, uint64_t block, void *data)
 {
-	struct read_request request = {device, block};
-	const int err = device_run(device, read_fiber, &request);
-
-	if (!err)
-		memcpy(data, device->buffer, FS_BLOCK_SIZE);
-	return err;
+	return tool_device_read(device->tool, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE, data);
 }
 
 /* ---- writing ---- */
@@ -191,7 +88,7 @@ MAY_WAIT static int blocks_flush(struct mkfs_device *device)
 {
 	const int err = blocks_wait(device);
 
-	return err ? err : bdev_flush(device->channel);
+	return err ? err : bdev_flush(device->tool->channel);
 }
 
 /* mkfs_io.write. The superblock, which comes last, waits for all that went before. */
@@ -207,10 +104,10 @@ MAY_WAIT static int block_write(void *arg, uint64_t block, const void *data)
 		err = blocks_wait(device);
 	if (err)
 		return err;
-	uint8_t *buffer = device->buffer + (size_t)device->in_flight_count * FS_BLOCK_SIZE;
+	uint8_t *buffer = device->tool->buffer + (size_t)device->in_flight_count * FS_BLOCK_SIZE;
 	struct io *io = &device->io[device->in_flight_count++];
 	memcpy(buffer, data, FS_BLOCK_SIZE);
-	io_prepare(io, device->channel, IO_WRITE, buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
+	io_prepare(io, device->tool->channel, IO_WRITE, buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
 	io_group_submit(&device->in_flight, io);
 	return 0;
 }
@@ -231,7 +128,7 @@ MAY_WAIT static int device_discard(struct mkfs_device *device, const struct mkfs
 
 	for (uint64_t done = 0; done < total; done += step) {
 		struct io io;
-		io_prepare(&io, device->channel, IO_UNMAP, NULL, done, MIN(step, total - done));
+		io_prepare(&io, device->tool->channel, IO_UNMAP, NULL, done, MIN(step, total - done));
 		const int err = io_run(&io);
 		if (err)
 			return err == -EOPNOTSUPP ? 0 : err;
@@ -247,17 +144,17 @@ MAY_WAIT static int range_zero(struct mkfs_device *device, uint64_t offset, uint
 	int err = 0;
 
 	for (uint64_t done = 0; !err && done < length; done += BUFFER_BYTES)
-		err = bdev_write(device->channel, device->buffer, offset + done, MIN(length - done, (uint64_t)BUFFER_BYTES), 0);
+		err = bdev_write(device->tool->channel, device->tool->buffer, offset + done, MIN(length - done, (uint64_t)BUFFER_BYTES), 0);
 	return err;
 }
 
 MAY_WAIT static int signatures_wipe(struct mkfs_device *device)
 {
-	memset(device->buffer, 0, BUFFER_BYTES);
+	memset(device->tool->buffer, 0, BUFFER_BYTES);
 	int err = range_zero(device, 0, SIGNATURE_BYTES_FIRST);
 	if (!err)
-		err = range_zero(device, device->size_bytes - SIGNATURE_BYTES_LAST, SIGNATURE_BYTES_LAST);
-	return err ? err : bdev_flush(device->channel);
+		err = range_zero(device, device->tool->size_bytes - SIGNATURE_BYTES_LAST, SIGNATURE_BYTES_LAST);
+	return err ? err : bdev_flush(device->tool->channel);
 }
 
 MAY_WAIT static int format_fiber(void *arg)
@@ -294,5 +191,5 @@ int mkfs_device_format(struct mkfs_device *device, const struct mkfs_job *job, s
 {
 	struct format_request request = {device, job, out_super, message, message_size};
 
-	return device_run(device, format_fiber, &request);
+	return tool_device_run(device->tool, format_fiber, &request);
 }

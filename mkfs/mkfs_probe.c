@@ -9,7 +9,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <uuid/uuid.h>
+
+enum { COPY_BLOCKS_FIRST = 1024, COPY_BLOCKS_LAST = 256 };
 
 /* A value that stands on the target may be anything: nothing of it reaches the terminal but printable text. */
 static void text_append(char *text, size_t text_size, const char *before, const char *value, size_t value_size)
@@ -49,10 +53,8 @@ static bool foreign_describe(blkid_probe probe, char *text, size_t text_size)
 	return type || table;
 }
 
-static int foreign_probe(const char *path, bool *out_found, char *text, size_t text_size)
+static int foreign_probe(blkid_probe probe, bool *out_found, char *text, size_t text_size)
 {
-	blkid_probe probe = blkid_new_probe_from_filename(path);
-
 	if (!probe) {
 		snprintf(text, text_size, "cannot be probed: %s", strerror(errno));
 		return -EIO;
@@ -69,6 +71,42 @@ static int foreign_probe(const char *path, bool *out_found, char *text, size_t t
 		return 0;
 	snprintf(text, text_size, "cannot be read while looking for what it holds");
 	return -EIO;
+}
+
+/* Of a device that has no file: signatures stand in the first two MiB and near the end. */
+static int copy_edges(struct mkfs_device *device, int fd)
+{
+	const uint64_t size = mkfs_device_size(device), blocks = size / FS_BLOCK_SIZE;
+	const uint64_t first = MIN((uint64_t)COPY_BLOCKS_FIRST, blocks), last = blocks - MIN((uint64_t)COPY_BLOCKS_LAST, blocks);
+	uint8_t *block = malloc(FS_BLOCK_SIZE);
+
+	int err = block && ftruncate(fd, (off_t)size) == 0 ? 0 : -ENOMEM;
+	for (uint64_t i = 0; i < blocks && !err; i = i + 1 == first && first < last ? last : i + 1) {
+		err = mkfs_device_read(device, i, block);
+		if (!err && pwrite(fd, block, FS_BLOCK_SIZE, (off_t)(i * FS_BLOCK_SIZE)) != FS_BLOCK_SIZE)
+			err = -EIO;
+	}
+	free(block);
+	return err;
+}
+
+static int copy_probe(struct mkfs_device *device, bool *out_found, char *text, size_t text_size)
+{
+	const int fd = memfd_create("lanefs-probe", MFD_CLOEXEC);
+	int err = fd < 0 ? -errno : copy_edges(device, fd);
+	blkid_probe probe = err ? NULL : blkid_new_probe();
+
+	if (probe && blkid_probe_set_device(probe, fd, 0, 0) != 0) {
+		blkid_free_probe(probe);
+		probe = NULL;
+	}
+	if (err)
+		snprintf(text, text_size, "cannot be read while looking for what it holds: %s", strerror(-err));
+	else
+		err = foreign_probe(probe, out_found, text, text_size);
+	if (fd >= 0)
+		close(fd);
+	return err;
 }
 
 /* ---- our own ---- */
@@ -109,7 +147,8 @@ static int own_probe(struct mkfs_device *device, bool *out_found, char *text, si
 int mkfs_probe(struct mkfs_device *device, const char *path, bool *out_found, char *text, size_t text_size)
 {
 	*out_found = false;
-	const int err = path ? foreign_probe(path, out_found, text, text_size) : 0;
+	const int err = path ? foreign_probe(blkid_new_probe_from_filename(path), out_found, text, text_size) :
+		copy_probe(device, out_found, text, text_size);
 
 	return err || *out_found ? err : own_probe(device, out_found, text, text_size);
 }

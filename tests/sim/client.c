@@ -287,8 +287,9 @@ static MAY_WAIT int sync_all(struct client *client)
 
 static void mark(struct client *client, unsigned index, bool end)
 {
-	if (client->sim->recording)
-		bdev_record_mark(sim_bdev(client->sim, "record"), (uint64_t)end << 63 | (uint64_t)client->number << 32 | index);
+	struct bdev *record = client->sim->recording ? sim_bdev(client->sim, "record") : NULL;
+	if (record) /* it leaves with a drive that is pulled out */
+		bdev_record_mark(record, (uint64_t)end << 63 | (uint64_t)client->number << 32 | index);
 }
 
 static MAY_WAIT int run_op(struct client *client, struct model_op *op)
@@ -346,18 +347,23 @@ void client_work(struct client *client)
 		mark(client, model->op_count, false);
 		const uint32_t same = client->names.object[op->dir][op->name];
 		const int error = run_op(client, op);
-		op->failed = error != 0;
+		/* What a device that vanished has cut short may have happened or not. */
+		const bool cut = client->sim->stopped || error == -ENODEV || error == -EIO || error == -EROFS;
+		op->failed = error != 0 && !cut;
 		/* Between two names of one file a rename does nothing, so an fsync owes nothing for it. */
 		if ((op->kind == MODEL_RENAME || op->kind == MODEL_EXCHANGE) && same && same == client->names.object[op->dir2][op->name2])
 			op->failed = true;
 		if (!op->failed)
 			apply_names(client, op);
-		mark(client, model->op_count, true);
+		if (!cut)
+			mark(client, model->op_count, true);
 		if (client->sim->trace)
 			fprintf(stderr, "client %u op %u: kind %d %u/%u %u/%u object %u sectors %u+%u: %d\n", client->number,
 				model->op_count, op->kind, op->dir, op->name, op->dir2, op->name2, op->object, op->first_sector, op->sectors,
 				error);
 		model->op_count++;
+		if (cut)
+			break;
 	}
 	client->done = true;
 }

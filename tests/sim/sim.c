@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blockdev/nvme.h"
+
 void sim_fail(const char *format, ...)
 {
 	va_list args;
@@ -37,6 +39,15 @@ static MAY_WAIT int create_devices(void *arg)
 		.asynchronous = options->asynchronous, .seed = options->seed, .delay_us_max = options->asynchronous ? 200 : 0};
 	int error = bdev_ram_create(sim->registry, "ram", &ram);
 	sim->device = "ram";
+	if (!error && options->nvme) {
+		const struct nvme_device_options nvme = {.policy = options->hold ? NVME_HOLD : NVME_REMOVE};
+		char target[256], name[128];
+		snprintf(target, sizeof(target), "emu:ram%s%s", options->nvme[0] ? "," : "", options->nvme);
+		error = nvme_device_create(sim->registry, target, &nvme, name, sizeof(name), sim->message, sizeof(sim->message));
+		if (error || strcmp(name, SIM_NVME))
+			sim_fail("sim: %s (%s)", sim->message, name);
+		sim->device = SIM_NVME;
+	}
 	if (!error && options->error) {
 		error = bdev_error_create(sim->registry, "error", sim->device);
 		sim->device = "error";
@@ -50,7 +61,7 @@ static MAY_WAIT int create_devices(void *arg)
 
 void sim_create(struct sim *sim, const struct sim_options *options)
 {
-	*sim = (struct sim){.recording = options->record, .error_device = options->error};
+	*sim = (struct sim){.recording = options->record, .error_device = options->error, .nvme_device = options->nvme};
 	const struct reactor_options reactors = {.count = options->owners, .simulate = true, .seed = options->seed,
 		.fiber_count = 256};
 	struct create create = {.sim = sim, .options = options};
@@ -68,6 +79,8 @@ static MAY_WAIT int remove_devices(void *arg)
 		error = bdev_remove(sim->registry, "record", NS_PER_SEC);
 	if (!error && sim->error_device)
 		error = bdev_remove(sim->registry, "error", NS_PER_SEC);
+	if (!error && sim->nvme_device)
+		error = bdev_remove(sim->registry, SIM_NVME, 60 * NS_PER_SEC);
 	return error ? error : bdev_remove(sim->registry, "ram", NS_PER_SEC);
 }
 

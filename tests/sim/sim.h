@@ -15,7 +15,7 @@ struct sim {
 	struct bdev_registry *registry;
 	struct fs *fs;
 	const char *device;             /* name of the bdev that is mounted */
-	bool recording, error_device;
+	bool recording, error_device, nvme_device;
 	bool trace;                     /* clients say what they do */
 	char message[256];              /* of the last mount */
 	int stopped;                    /* error that the filesystem stopped with */
@@ -28,12 +28,16 @@ struct sim_options {
 	bool asynchronous;              /* I/O completes late and out of order */
 	bool record;
 	bool error;                     /* the error device under the filesystem */
+	const char *nvme;               /* options of an emulated NVMe drive over the ram device ("cache=1M"); NULL: none */
+	bool hold;                      /* its I/O waits for its return */
 };
 /* Aborts with a line on programmer errors. */
 void sim_create(struct sim *sim, const struct sim_options *options);
 void sim_destroy(struct sim *sim);
 int sim_mount(struct sim *sim, const struct fs_mount_options *options);
 int sim_unmount(struct sim *sim);
+/* The bdev of the emulated NVMe drive. */
+#define SIM_NVME "emu:ram"
 /* The bdev named "record" or "error". */
 struct bdev *sim_bdev(struct sim *sim, const char *name);
 /* Runs fn(arg) as a fiber on the owner of @ino. */
