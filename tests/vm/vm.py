@@ -24,8 +24,9 @@ from machine import PORT_SLOT_FIRST, QEMU, Machine, fresh  # noqa: E402
 from scenarios import MACHINES, SCENARIOS  # noqa: E402
 
 # In the logs of the guest's kernel and of QEMU each of these is a failure: DMA outside of what was mapped, and the
-# kernel's own accidents.
-KERNEL_FAULTS = re.compile(r'DMAR:.*(fault|PTE .* access)|translation failure|BUG: |Oops: |general protection fault|refcount_t: |Kernel panic')
+# kernel's own accidents, and a controller that did not answer.
+KERNEL_FAULTS = re.compile(r'DMAR:.*(fault|PTE .* access)|translation failure|BUG: |Oops: |general protection fault|'
+                           r'refcount_t: |Kernel panic|nvme nvme\d+: I/O .* timeout')
 RESULT = re.compile(r'^(not ok|ok)\b\s*\d*\s*-?\s*(.*)$')
 
 
@@ -75,7 +76,8 @@ class Boot:
             json.dump(self.plan(), file)
         with open(f'{share}/main', 'w') as file:
             file.write(f'{HERE}/guest/main.py\n')
-        machine = Machine(self.kernel, self.kind.devices, self.kind.native, share, share, disks, self.kind.memory_mib)
+        machine = Machine(self.kernel, self.options.build, self.kind.devices, self.kind.native, share, share, disks,
+                          self.kind.memory_mib)
         functions = {}
         for scenario in self.scenarios:
             functions.update(scenario.host_functions())
@@ -151,7 +153,9 @@ def choose(options, tap):
         tap.result(False, f'{name}: there is no such scenario')
     chosen = []
     for scenario in SCENARIOS:
-        if options.scenario and scenario.name not in options.scenario or options.machine and scenario.machine not in options.machine:
+        if options.scenario and scenario.name not in options.scenario:
+            continue
+        if options.machine and scenario.machine not in options.machine:
             continue
         if scenario.enabled():
             chosen.append(scenario)
