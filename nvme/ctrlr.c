@@ -66,8 +66,10 @@ bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr)
 {
 	if (nvme_transport_gone(ctrlr->transport))
 		return true;
+	/* Not ready, though nobody reset it: it was pulled on a bus that answers zeroes, or it lost power, and with it whatever was
+	 * in its volatile cache. To go on as if nothing had happened would lose writes that were acknowledged. */
 	const uint32_t csts = nvme_read32(ctrlr->transport, NVME_REG_CSTS);
-	if (csts == NVME_CSTS_GONE || (!FIELD_GET(CSTS_RDY, csts) && registers_are_dead(ctrlr->transport)))
+	if (csts == NVME_CSTS_GONE || (!FIELD_GET(CSTS_RDY, csts) && !FIELD_GET(CSTS_CFS, csts)))
 		mark_gone(ctrlr);
 	return nvme_transport_gone(ctrlr->transport);
 }
@@ -208,7 +210,8 @@ static MAY_WAIT void reset(struct nvme_ctrlr *ctrlr)
 	ctrlr->info.resets++;
 	log_warn("%s: resetting the controller", ctrlr->transport->name);
 	stop_queues(ctrlr);
-	for (unsigned i = 0; i < RESET_ATTEMPTS && err && !nvme_transport_gone(ctrlr->transport) && !ctrlr->stop_wanted; i++)
+	for (unsigned i = 0; i < RESET_ATTEMPTS && err && !ctrlr->stop_wanted && !ctrlr->power_lost &&
+		!nvme_transport_gone(ctrlr->transport); i++)
 		err = reset_once(ctrlr);
 	if (!err) {
 		log_info("%s: the controller is back", ctrlr->transport->name);
@@ -238,10 +241,9 @@ static MAY_WAIT void handle_late(struct nvme_ctrlr *ctrlr)
 static void look_at_status(struct nvme_ctrlr *ctrlr)
 {
 	const uint32_t csts = nvme_read32(ctrlr->transport, NVME_REG_CSTS);
-	const bool fatal = FIELD_GET(CSTS_CFS, csts), ready = FIELD_GET(CSTS_RDY, csts);
-	if (csts == NVME_CSTS_GONE || (!fatal && ready) || ctrlr->reset_wanted)
+	if (csts == NVME_CSTS_GONE || !FIELD_GET(CSTS_CFS, csts) || ctrlr->reset_wanted)
 		return;
-	log_error("%s: %s", ctrlr->transport->name, fatal ? "controller fatal status" : "the controller is not ready any more");
+	log_error("%s: controller fatal status", ctrlr->transport->name);
 	ctrlr->reset_wanted = true;
 }
 

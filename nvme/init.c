@@ -153,6 +153,31 @@ static MAY_WAIT int set_cache(struct nvme_ctrlr *ctrlr)
 	return 0;
 }
 
+/* A drive that lost power since the last time has lost what its cache held: then a reset is not enough to go on. Drives that do
+ * not say are believed. */
+static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
+{
+	struct nvme_log_smart smart;
+	const struct nvme_admin admin = {
+		.command = {.opcode = NVME_ADMIN_GET_LOG_PAGE, .nsid = le32_set(UINT32_MAX),
+			.cdw10 = le32_set(NVME_LOG_SMART | (sizeof(smart) / 4 - 1) << 16)},
+		.data = &smart,
+		.length = sizeof(smart),
+		.quiet = true,
+	};
+	const int err = admin_run(ctrlr, &admin, NULL);
+	if (err)
+		return err == -ENODEV || err == -ETIMEDOUT ? err : 0;
+	le64_t cycles;
+	memcpy(&cycles, smart.power_cycles, sizeof(cycles));
+	const uint64_t before = ctrlr->power_cycles;
+	ctrlr->power_cycles = le64_get(cycles);
+	if (first || before == ctrlr->power_cycles || !ctrlr->info.cache_on)
+		return 0;
+	ctrlr->power_lost = true;
+	return ctrlr_complain(ctrlr, -ENODEV, "the drive lost power while it was in use, and what its write cache held");
+}
+
 /* ---- queues ---- */
 
 static MAY_WAIT void set_shadow_doorbells(struct nvme_ctrlr *ctrlr)
@@ -240,6 +265,8 @@ MAY_WAIT int ctrlr_bring_up(struct nvme_ctrlr *ctrlr, bool first)
 		err = ask_for_queues(ctrlr);
 	if (!err)
 		err = set_cache(ctrlr);
+	if (!err)
+		err = check_power(ctrlr, first);
 	if (!err && first)
 		err = open_queues(ctrlr);
 	if (!err && first)

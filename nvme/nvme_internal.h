@@ -132,11 +132,12 @@ struct nvme_ctrlr {
 	unsigned event_count;
 	struct abort_slot aborts[ABORT_SLOTS];
 	uint32_t *shadow;                /* two pages: doorbells, event indexes; NULL */
+	uint64_t power_cycles;           /* as the SMART log counted them last */
 	struct nvme_id_ctrlr *identify;  /* last read; DMA not needed */
 	struct nvme_ctrlr_info info;
 	struct nvme_ns_info namespaces[NVME_NAMESPACES_MAX];
 	unsigned namespace_count;
-	bool requested_told, poked;
+	bool requested_told, poked, power_lost;
 };
 
 /* prp.c */
