@@ -9,16 +9,19 @@
 #include "nvme/nvme_internal.h"
 #include "reactor/memory.h"
 
+/* The controller goes by the length: beyond the vectors it would take what an earlier command left in the list. */
 static bool vectors_join(const struct nvme_request *request)
 {
+	size_t length = 0;
 	for (unsigned i = 0; i < request->iov_count; i++) {
 		const uintptr_t base = (uintptr_t)request->iov[i].iov_base, end = base + request->iov[i].iov_len;
 		if (i > 0 && base % PAGE_BYTES != 0)
 			return false;
 		if (i + 1 < request->iov_count && end % PAGE_BYTES != 0)
 			return false;
+		length += request->iov[i].iov_len;
 	}
-	return request->iov_count > 0 && ((uintptr_t)request->iov[0].iov_base & 3) == 0;
+	return request->iov_count > 0 && length == request->length && ((uintptr_t)request->iov[0].iov_base & 3) == 0;
 }
 
 /* The range of a Dataset Management command is the tracker's page itself. */
