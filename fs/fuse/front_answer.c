@@ -20,6 +20,12 @@
  */
 #include "fs/fuse/front_request.h"
 
+void front_forget_attributes(struct front_request *request, uint64_t ino)
+{
+	if (fs_ticket_claim(&request->ticket))
+		request->transport->forget_attributes(request, ino);
+}
+
 struct fs_cred front_cred(const struct front_request *request)
 {
 	const struct fuse_in_header *header = request->header;

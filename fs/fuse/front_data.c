@@ -57,7 +57,7 @@ MAY_WAIT int front_op_open(struct front_request *request)
 		if (error)
 			return error;
 		if (stale)
-			request->transport->forget_attributes(request, ino);
+			front_forget_attributes(request, ino);
 	}
 	int error = fs_open(session->fs, ino, (int)in->flags, &cred);
 	if (error)
@@ -114,7 +114,7 @@ MAY_WAIT int front_op_write(struct front_request *request)
 	uint32_t length = 0;
 	int error = fs_write(fs, ino, request->call.data, in->offset, in->size, flags, &cred, &length);
 	if (stale)
-		request->transport->forget_attributes(request, ino);
+		front_forget_attributes(request, ino);
 	if (error)
 		return error;
 	assert(length <= in->size);
@@ -133,7 +133,7 @@ MAY_WAIT int front_op_fallocate(struct front_request *request)
 	bool stale = privilege_bits_at_stake(request, ino);
 	int error = fs_fallocate(request->session->fs, ino, (int)in->mode, in->offset, in->length, &cred);
 	if (stale)
-		request->transport->forget_attributes(request, ino);
+		front_forget_attributes(request, ino);
 	return error;
 }
 
@@ -165,7 +165,7 @@ MAY_WAIT static int copy_range(struct front_request *request, uint64_t length, u
 	int error = fs_copy_range(request->session->fs, request->header->nodeid, in->off_in, in->nodeid_out,
 		in->off_out, length, &cred, copied);
 	if (stale)
-		request->transport->forget_attributes(request, in->nodeid_out);
+		front_forget_attributes(request, in->nodeid_out);
 	return error;
 }
 

@@ -11,7 +11,7 @@
 
 static unsigned source_poll(struct poller *poller);
 static bool source_read(struct dev_source *source);
-static void source_received(struct dev_source *source, char *bytes, size_t length);
+static void source_received(struct dev_source *source, char *bytes, size_t length, bool spare);
 static void visit(struct dev_request *request);
 
 /* ---- life ---- */
@@ -45,6 +45,7 @@ void dev_source_close(struct dev_source *source)
 	assert(!source->reading && source->running == 0);
 	dev_answers_close(source);
 	payload_area_fini(&source->payload);
+	dev_spare_fini(source);
 	free(source->requests);
 	source->requests = source->free = NULL;
 	source->open = false;
@@ -134,6 +135,9 @@ static bool source_failed(struct dev_source *source, int error)
 static bool source_read(struct dev_source *source)
 {
 	char *bytes = source->free ? payload_offer(&source->payload) : NULL;
+	const bool spare = !bytes && source->held;
+	if (spare)
+		bytes = dev_spare_offer(source);
 	if (!bytes) {
 		source_pause(source);
 		return false;
@@ -141,25 +145,33 @@ static bool source_read(struct dev_source *source)
 	ssize_t length = read(source->fd, bytes, WIRE_WRITE_HEADER_BYTES + WIRE_WRITE_BYTES_MAX);
 	if (length < 0)
 		return source_failed(source, errno);
-	source_received(source, bytes, (size_t)length);
+	source_received(source, bytes, (size_t)length, spare);
 	return true;
 }
 
-/* Takes a request object and puts the message where it can stay until the answer. */
-static struct dev_request *request_take(struct dev_source *source, char *bytes, size_t length)
+static struct dev_request *request_pop(struct dev_source *source)
 {
-	const struct fuse_in_header *header = (const struct fuse_in_header *)bytes;
 	struct dev_request *request = source->free;
 	source->free = request->next_free;
+	return request;
+}
+
+/* Takes a request object and puts the message where it can stay until the answer. */
+static struct dev_request *request_take(struct dev_source *source, char *bytes, size_t length, bool spare)
+{
+	const struct fuse_in_header *header = (const struct fuse_in_header *)bytes;
+	struct dev_request *request = spare ? dev_spare_take(source) : request_pop(source);
 	front_count(&source->running, 1);
 	request->slab = NULL;
-	if (header->opcode == FUSE_WRITE || length > DEV_INLINE_BYTES) {
-		request->slab = payload_hold(&source->payload, length);
-	} else {
+	request->source = source;
+	if (header->opcode != FUSE_WRITE && length <= DEV_INLINE_BYTES) {
 		memcpy(request->bytes, bytes, length);
 		bytes = request->bytes;
+	} else if (spare) {
+		dev_spare_hold(request, length);
+	} else {
+		request->slab = payload_hold(&source->payload, length);
 	}
-	request->source = source;
 	request->buffer = NULL;
 	struct front_request *base = &request->base;
 	base->session = source->session;
@@ -169,12 +181,13 @@ static struct dev_request *request_take(struct dev_source *source, char *bytes, 
 	base->out_size = base->data_size = 0;
 	base->data = NULL;
 	base->granted_ino = 0;
-	atomic_store_explicit(&base->interrupted, false, memory_order_relaxed);
+	fs_ticket_init(&base->ticket);
+	base->interrupted = base->at_door = false;
 	cds_list_add(&request->known, &source->known[(base->header->unique >> 1) % DEV_KNOWN_BUCKETS]);
 	return request;
 }
 
-static void source_received(struct dev_source *source, char *bytes, size_t length)
+static void source_received(struct dev_source *source, char *bytes, size_t length, bool spare)
 {
 	struct front_session *session = source->session;
 	struct front_message message;
@@ -196,7 +209,7 @@ static void source_received(struct dev_source *source, char *bytes, size_t lengt
 		return;
 	}
 
-	struct dev_request *request = request_take(source, bytes, length);
+	struct dev_request *request = request_take(source, bytes, length, spare);
 	struct front_request *base = &request->base;
 	int error = front_message_split(base->header, length, session->dialect, &message);
 	if (!error)
@@ -220,12 +233,36 @@ void dev_request_home(struct dev_request *request)
 	if (request->slab)
 		payload_put(request->slab);
 	request->slab = NULL;
-	request->next_free = source->free;
-	source->free = request;
+	if (request->is_spare) {
+		dev_spare_put(request);
+	} else {
+		request->next_free = source->free;
+		source->free = request;
+	}
 	front_count(&source->running, (uint64_t)-1);
 	source_resume(source);
 	if (source->running == 0)
 		fiber_cond_broadcast(&source->drained);
+}
+
+void dev_source_hold(struct dev_source *source, bool held)
+{
+	assert(reactor_self() == source->reactor);
+	struct dev_request *request;
+	if (source->held == held)
+		return;
+	source->held = held;
+	if (!held) {
+		front_hold_end(source->session);
+		return;
+	}
+	front_hold_begin(source->session);
+	/* None is at the door yet, so none comes home here. */
+	for (unsigned i = 0; i < DEV_KNOWN_BUCKETS; i++)
+		cds_list_for_each_entry(request, &source->known[i], known)
+			if (request->base.interrupted)
+				front_interrupt(&request->base);
+	source_resume(source);
 }
 
 /* ---- INTERRUPT ---- */
@@ -253,8 +290,7 @@ static void visit(struct dev_request *request)
 	struct dev_source *source = request->source->peers[here];
 	struct dev_request *target = find_known(source, in->unique);
 	if (target) {
-		/* For whoever parks for long: front_request.interrupted. INTERRUPT itself gets no answer. */
-		atomic_store_explicit(&target->base.interrupted, true, memory_order_relaxed);
+		front_interrupt(&target->base); /* INTERRUPT itself gets no answer */
 		front_dev_transport.release(&request->base);
 		return;
 	}

@@ -5,7 +5,8 @@
  * A source reads a bounded batch in every turn of its reactor and is woken by epoll when the reactor sleeps. It stops
  * reading (paused: the fd leaves epoll) when it has no request object or no place to read into, and goes on when one
  * comes home. FORGET and INTERRUPT then wait too (nobody can tell what a read will bring), unless the clone of another
- * reactor takes them; everything taken ends without them. Small messages are copied out of the payload area into the
+ * reactor takes them; everything taken ends without them. While the device is held it does not, and the source reads on
+ * into memory from the heap (front_dev_spare.c). Small messages are copied out of the payload area into the
  * request object; WRITEs and other large ones keep their slice of it.
  *
  * INTERRUPT may come by any clone: it visits every reactor until one knows the request it speaks of.
@@ -24,6 +25,8 @@ enum {
 	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied: any fixed struct and two names of 255 bytes */
 	DEV_KNOWN_BUCKETS = 256,
 	DEV_ANSWER_CLASSES = 3,
+	DEV_SPARE_REQUESTS_MAX = 1024, /* of a source, beyond its own, while the device is held */
+	DEV_SPARE_BYTES_MAX = 64 << 20,
 };
 
 struct dev_source;
@@ -38,6 +41,9 @@ struct dev_request {
 	struct dev_request *next_free;
 	struct cds_list_head known;       /* in dev_source.known */
 	struct message message;           /* the way home, or to the next reactor */
+	bool is_spare;                    /* from the heap, like its area */
+	char *area;                       /* held instead of a slab */
+	size_t area_bytes;
 	_Alignas(8) char bytes[DEV_INLINE_BYTES];
 };
 
@@ -46,6 +52,14 @@ struct dev_answer_class {
 	struct dma_pool *pool;
 	struct fiber_cond freed;
 	unsigned out;
+};
+
+/* What comes beyond the source's own requests and slabs while the device is held. */
+struct dev_spare {
+	struct dev_request *request;      /* for the next one; NULL: not there yet */
+	char *area;
+	unsigned count;                   /* out */
+	size_t bytes;                     /* in areas that are out */
 };
 
 struct dev_source {
@@ -59,6 +73,8 @@ struct dev_source {
 	bool open;                        /* memory is there */
 	bool reading;                     /* the poller runs */
 	bool watched;                     /* the fd is in the reactor's epoll */
+	bool held;                        /* the device is */
+	struct dev_spare spare;
 	int dead;                         /* the error that ended reading: -ENODEV, or worse; 0: none */
 	struct poller poller;
 	struct payload_area payload;
@@ -77,6 +93,16 @@ int dev_source_start(struct dev_source *source) MUST_CHECK; /* begins to read */
 /* Stops reading and waits until every request is home. */
 MAY_WAIT void dev_source_drain(struct dev_source *source);
 void dev_source_close(struct dev_source *source);
+/* See front_hold.c; requests that were interrupted before are answered. */
+void dev_source_hold(struct dev_source *source, bool held);
+
+/* ---- front_dev_spare.c ---- */
+/* Where the next message goes; NULL: no more. Then, for a message that is a request, take; hold when its bytes stay. */
+char *dev_spare_offer(struct dev_source *source) MUST_CHECK;
+struct dev_request *dev_spare_take(struct dev_source *source);
+void dev_spare_hold(struct dev_request *request, size_t length);
+void dev_spare_put(struct dev_request *request); /* frees it */
+void dev_spare_fini(struct dev_source *source);
 
 /* ---- front_dev_answer.c ---- */
 extern const struct front_transport front_dev_transport;

@@ -110,6 +110,17 @@ static int dev_answer(struct front_request *base, int error)
 	return result;
 }
 
+static void dev_answer_interrupted(struct front_request *base)
+{
+	struct dev_request *request = CONTAINER_OF(base, struct dev_request, base);
+	struct fuse_out_header header = {.len = sizeof(header), .error = -EINTR, .unique = base->header->unique};
+	const struct iovec iov = {&header, sizeof(header)};
+	int result = write_message(request->source->fd, &iov, 1);
+	if (result && result != -ENOENT && result != -ENODEV && result != -EPERM && result != -ECONNABORTED)
+		log_error("fuse: the kernel refused the answer to an interrupted %s: %s",
+			front_opcode_name(base->header->opcode), strerror(-result));
+}
+
 static void dev_forget_attributes(struct front_request *base, uint64_t ino)
 {
 	struct dev_request *request = CONTAINER_OF(base, struct dev_request, base);
@@ -148,6 +159,7 @@ static void dev_release(struct front_request *base)
 const struct front_transport front_dev_transport = {
 	.buffer_get = dev_buffer_get,
 	.answer = dev_answer,
+	.answer_interrupted = dev_answer_interrupted,
 	.forget_attributes = dev_forget_attributes,
 	.release = dev_release,
 };

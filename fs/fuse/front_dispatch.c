@@ -7,6 +7,8 @@
  * | ANYWHERE   | as a fiber on the reactor that received it                                        |
  * | AT_ONCE    | in the receiver's poller, without a fiber: it does not wait                       |
  *
+ * What changes something goes by the request's ticket, and waits at the door while the device is held (front_hold.c).
+ *
  * An opcode without a function is answered ENOSYS, which the kernel remembers for the life of the mount: FLUSH (close
  * sends nothing from then on), OPENDIR (opening a directory is free, and its contents may be cached), ACCESS (the
  * kernel checks permissions by itself), POLL, BMAP, and whatever a newer kernel invents.
@@ -18,10 +20,16 @@
 #include "reactor/log.h"
 
 enum place { OWNER, ANYWHERE, AT_ONCE };
+enum effect {
+	LOOKS,    /* may be interrupted at any time: reads, waits for durability */
+	CHANGES,  /* not once it has begun */
+	WAITS,    /* as CHANGES, and does not begin while the device is held */
+};
 
 struct front_op {
 	front_op_fn run;
 	enum place place;
+	enum effect effect;
 };
 
 static int op_init(struct front_request *request)
@@ -52,35 +60,35 @@ static const struct front_op ops[WIRE_OPCODE_COUNT] = {
 	[FUSE_RELEASEDIR] = {op_nothing, AT_ONCE},
 	[FUSE_LOOKUP] = {front_op_lookup, OWNER},
 	[FUSE_GETATTR] = {front_op_getattr, OWNER},
-	[FUSE_SETATTR] = {front_op_setattr, OWNER},
+	[FUSE_SETATTR] = {front_op_setattr, OWNER, WAITS},
 	[WIRE_STATX] = {front_op_statx, OWNER},
 	[FUSE_READLINK] = {front_op_readlink, OWNER},
-	[FUSE_SYMLINK] = {front_op_symlink, OWNER},
-	[FUSE_MKNOD] = {front_op_mknod, OWNER},
-	[FUSE_MKDIR] = {front_op_mkdir, OWNER},
-	[FUSE_UNLINK] = {front_op_unlink, OWNER},
-	[FUSE_RMDIR] = {front_op_rmdir, OWNER},
-	[FUSE_RENAME] = {front_op_rename, OWNER},
-	[FUSE_RENAME2] = {front_op_rename2, OWNER},
-	[FUSE_LINK] = {front_op_link, OWNER},
-	[FUSE_CREATE] = {front_op_create, OWNER},
-	[FUSE_TMPFILE] = {front_op_tmpfile, OWNER},
-	[FUSE_OPEN] = {front_op_open, OWNER},
+	[FUSE_SYMLINK] = {front_op_symlink, OWNER, WAITS},
+	[FUSE_MKNOD] = {front_op_mknod, OWNER, WAITS},
+	[FUSE_MKDIR] = {front_op_mkdir, OWNER, WAITS},
+	[FUSE_UNLINK] = {front_op_unlink, OWNER, WAITS},
+	[FUSE_RMDIR] = {front_op_rmdir, OWNER, WAITS},
+	[FUSE_RENAME] = {front_op_rename, OWNER, WAITS},
+	[FUSE_RENAME2] = {front_op_rename2, OWNER, WAITS},
+	[FUSE_LINK] = {front_op_link, OWNER, WAITS},
+	[FUSE_CREATE] = {front_op_create, OWNER, WAITS},
+	[FUSE_TMPFILE] = {front_op_tmpfile, OWNER, WAITS},
+	[FUSE_OPEN] = {front_op_open, OWNER, CHANGES},
 	[FUSE_READ] = {front_op_read, OWNER},
-	[FUSE_WRITE] = {front_op_write, OWNER},
+	[FUSE_WRITE] = {front_op_write, OWNER, WAITS},
 	[FUSE_FSYNC] = {front_op_fsync, OWNER},
 	[FUSE_FSYNCDIR] = {front_op_fsync, OWNER},
 	[FUSE_READDIR] = {front_op_readdir, OWNER},
 	[FUSE_READDIRPLUS] = {front_op_readdirplus, OWNER},
-	[FUSE_SETXATTR] = {front_op_setxattr, OWNER},
+	[FUSE_SETXATTR] = {front_op_setxattr, OWNER, WAITS},
 	[FUSE_GETXATTR] = {front_op_getxattr, OWNER},
 	[FUSE_LISTXATTR] = {front_op_listxattr, OWNER},
-	[FUSE_REMOVEXATTR] = {front_op_removexattr, OWNER},
-	[FUSE_FALLOCATE] = {front_op_fallocate, OWNER},
+	[FUSE_REMOVEXATTR] = {front_op_removexattr, OWNER, WAITS},
+	[FUSE_FALLOCATE] = {front_op_fallocate, OWNER, WAITS},
 	[FUSE_LSEEK] = {front_op_lseek, OWNER},
-	[FUSE_COPY_FILE_RANGE] = {front_op_copy_file_range, OWNER},
-	[WIRE_COPY_FILE_RANGE_64] = {front_op_copy_file_range_64, OWNER},
-	[FUSE_IOCTL] = {front_op_ioctl, OWNER},
+	[FUSE_COPY_FILE_RANGE] = {front_op_copy_file_range, OWNER, WAITS},
+	[WIRE_COPY_FILE_RANGE_64] = {front_op_copy_file_range_64, OWNER, WAITS},
+	[FUSE_IOCTL] = {front_op_ioctl, OWNER, CHANGES},
 	[FUSE_STATFS] = {front_op_statfs, ANYWHERE},
 	[FUSE_SYNCFS] = {front_op_syncfs, ANYWHERE},
 };
@@ -130,8 +138,9 @@ static void take_back_lookups(struct front_request *request)
 	}
 }
 
-/* The last thing done for a request. */
-static void finish(struct front_request *request, int error)
+bool front_opcode_waits_at_door(uint32_t opcode) { return ops[opcode].effect == WAITS; }
+
+void front_finish(struct front_request *request, int error)
 {
 	struct front_session *session = request->session;
 	/* The kernel refuses other errors, and would wait for ever. */
@@ -139,8 +148,9 @@ static void finish(struct front_request *request, int error)
 		error = -EIO;
 	if (error)
 		request->out_size = request->data_size = 0;
-	record(request, error);
-	if (request->transport->answer(request, error))
+	const bool answered = !fs_ticket_claim(&request->ticket);
+	record(request, answered ? -EINTR : error);
+	if (answered || request->transport->answer(request, error))
 		take_back_lookups(request);
 	bool init = request->header->opcode == FUSE_INIT;
 	request->transport->release(request);
@@ -151,7 +161,10 @@ static void finish(struct front_request *request, int error)
 MAY_WAIT static void run_in_fiber(void *arg)
 {
 	struct front_request *request = arg;
-	finish(request, ops[request->header->opcode].run(request));
+	const struct front_op *op = &ops[request->header->opcode];
+	if (op->effect != LOOKS)
+		fs_ticket_use(&request->ticket);
+	front_finish(request, op->run(request));
 }
 
 void front_refuse(struct front_request *request, int error)
@@ -160,7 +173,7 @@ void front_refuse(struct front_request *request, int error)
 	if (error == -EINVAL)
 		log_warn("fuse: malformed %s request of %u bytes", front_opcode_name(request->header->opcode),
 			request->header->len);
-	finish(request, error);
+	front_finish(request, error);
 }
 
 void front_dispatch(struct front_request *request)
@@ -168,13 +181,15 @@ void front_dispatch(struct front_request *request)
 	uint32_t opcode = request->header->opcode;
 	const struct front_op *op = opcode < WIRE_OPCODE_COUNT ? &ops[opcode] : NULL;
 	if (!op || !op->run) {
-		finish(request, -ENOSYS);
+		front_finish(request, -ENOSYS);
 		return;
 	}
 	if (op->place == AT_ONCE) {
-		finish(request, op->run(request));
+		front_finish(request, op->run(request));
 		return;
 	}
+	if (front_hold_stop(request))
+		return;
 	struct reactor *here = reactor_self();
 	struct reactor *owner = op->place == OWNER ? fs_owner(request->session->fs, request->header->nodeid) : here;
 	request->start.start =

@@ -50,7 +50,7 @@ MAY_WAIT static int set_flags(struct front_request *request, uint32_t flags)
 	if (error)
 		return error;
 	/* ctime moved, and the kernel does not know. */
-	request->transport->forget_attributes(request, request->header->nodeid);
+	front_forget_attributes(request, request->header->nodeid);
 	return answer_ioctl(request, 0);
 }
 

@@ -6,7 +6,8 @@
  * that received it -> a fiber on the owner of its inode (or, for what needs no wait, the receiving reactor at once)
  * runs the operation, which fills `out` and perhaps `data` and returns an errno -> transport->answer ->
  * transport->release. A request belongs to one reactor at a time: to the receiver until front_dispatch, then to the one
- * that runs it; the transport brings it home. Only `interrupted` is written by others.
+ * that runs it; the transport brings it home. Only `ticket` is written by several. While the device is held, a request
+ * may be answered before its operation has ended: front_hold.c.
  */
 #ifndef LANEFS_FS_FUSE_FRONT_REQUEST_H
 #define LANEFS_FS_FUSE_FRONT_REQUEST_H
@@ -25,8 +26,10 @@ struct front_transport {
 	MAY_WAIT void *(*buffer_get)(struct front_request *request, uint32_t size);
 	/* Sends @error (negative, or 0 with out and data). 0; -ENOENT: the kernel no longer waits for this request. */
 	int (*answer)(struct front_request *request, int error);
+	/* Sends -EINTR while the operation goes on; on the reactor that received the request. There is no other answer. */
+	void (*answer_interrupted)(struct front_request *request);
 	/* Tells the kernel to forget the cached attributes of @ino. Only for an inode which the unanswered @request
-	 * keeps in use in the kernel: then the call cannot block. */
+	 * keeps in use in the kernel: then the call cannot block. See front_forget_attributes. */
 	void (*forget_attributes)(struct front_request *request, uint64_t ino);
 	/* The last call; from the reactor that ran the request. */
 	void (*release)(struct front_request *request);
@@ -70,15 +73,26 @@ struct front_request {
 	uint32_t data_size;
 	const void *data;
 	uint64_t granted_ino;         /* inode on which this answer hands out a lookup count; 0: none, or in `data` */
-	/* By an INTERRUPT, on any reactor. */
-	atomic_bool interrupted;
+	/* Who answers: the operation claims it, an INTERRUPT cancels it while the device is held. */
+	struct fs_ticket ticket;
+	/* On the reactor that received it. */
+	bool interrupted, at_door;
+	struct cds_list_head door;
 	struct fiber_start_remote start;
 };
 
-/* Statistics of one reactor: written there, read by anyone. */
+/* Requests that wait for a device that is held: front_hold.c. */
+struct front_hold {
+	bool held;
+	struct cds_list_head door;    /* front_request.door: changes that have not begun, in order */
+	uint64_t count;               /* of them */
+};
+
+/* What one reactor keeps: written there; counters are read by anyone. */
 struct front_stats {
 	struct fuse_front_op_stats op[WIRE_OPCODE_COUNT];
-	uint64_t forgets, interrupts, malformed, refused_answers, pauses;
+	uint64_t forgets, interrupts, interrupted, malformed, refused_answers, pauses;
+	struct front_hold hold;
 };
 
 struct front_session {
@@ -102,6 +116,10 @@ struct front_session {
 /* ---- front_dispatch.c ---- */
 /* Runs a decoded request; on the reactor that received it. */
 void front_dispatch(struct front_request *request);
+/* The last thing done for a request: answers it, unless an interrupt was answered already, and lets go of it. */
+void front_finish(struct front_request *request, int error);
+/* Changes that wait while the device is held; OPEN does so only when it truncates. */
+bool front_opcode_waits_at_door(uint32_t opcode);
 /* Answers without running: a malformed or unknown request. */
 void front_refuse(struct front_request *request, int error);
 /* FORGET and BATCH_FORGET: no answer, no request object. */
@@ -113,6 +131,16 @@ static inline void front_count(uint64_t *counter, uint64_t by)
 {
 	__atomic_store_n(counter, *counter + by, __ATOMIC_RELAXED);
 }
+
+/* ---- front_hold.c: on the reactor that received the request, or on each reactor ---- */
+void front_hold_init(struct front_hold *hold);
+void front_hold_begin(struct front_session *session);
+/* Dispatches what waits at the door. */
+void front_hold_end(struct front_session *session);
+/* True: the request waits at the door now. */
+bool front_hold_stop(struct front_request *request);
+/* An INTERRUPT for this request. It may be gone afterwards. */
+void front_interrupt(struct front_request *request);
 
 /* ---- front_negotiate.c ---- */
 /* Answers INIT: fills @out and what the session agreed to. -EPROTO. */
@@ -161,6 +189,8 @@ uint32_t front_open_flags(const struct front_session *session, uint32_t flags); 
 MAY_WAIT int front_op_ioctl(struct front_request *request);
 
 /* ---- front_answer.c ---- */
+/* transport->forget_attributes, unless the request may have been answered meanwhile (then nothing has changed). */
+void front_forget_attributes(struct front_request *request, uint64_t ino);
 struct fs_cred front_cred(const struct front_request *request);
 void front_fill_attr(struct front_session *session, const struct fs_attr *attr, struct fuse_attr *out);
 void front_fill_entry(struct front_session *session, const struct fs_entry *entry, struct fuse_entry_out *out);

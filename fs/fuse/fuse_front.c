@@ -60,6 +60,7 @@ int fuse_front_create(struct fs *fs, struct reactor_group *group, const struct f
 		source->requests_max = options->requests_max ? options->requests_max : 256;
 		source->ended = source_ended;
 		front->session.stats[i] = &source->stats;
+		front_hold_init(&source->stats.hold);
 		front->sources[i] = source;
 		front->count++;
 	}
@@ -197,11 +198,34 @@ static int close_source(void *arg)
 	return 0;
 }
 
+struct source_hold {
+	struct dev_source *source;
+	bool held;
+};
+
+static int hold_source(void *arg)
+{
+	const struct source_hold *hold = arg;
+	dev_source_hold(hold->source, hold->held);
+	return 0;
+}
+
+MAY_WAIT void fuse_front_set_held(struct fuse_front *front, bool held)
+{
+	assert(reactor_self() == front->sources[0]->reactor);
+	for (unsigned i = 0; i < front->count && !front->stopped; i++) {
+		struct source_hold hold = {.source = front->sources[i], .held = held};
+		if (front->sources[i]->open)
+			(void)reactor_call_nowait(front->sources[i]->reactor, hold_source, &hold);
+	}
+}
+
 MAY_WAIT void fuse_front_stop(struct fuse_front *front)
 {
 	assert(reactor_self() == front->sources[0]->reactor);
 	if (front->stopped)
 		return;
+	fuse_front_set_held(front, false);
 	front->stopped = true;
 	/* An INTERRUPT on its round needs all sources: close none before all are drained. */
 	for (unsigned i = 0; i < front->count; i++)
@@ -261,6 +285,9 @@ void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_sta
 		out->pauses += read_counter(&source->stats.pauses);
 		out->forgets += read_counter(&source->stats.forgets);
 		out->interrupts += read_counter(&source->stats.interrupts);
+		out->interrupted += read_counter(&source->stats.interrupted);
+		out->waiting += read_counter(&source->stats.hold.count);
+		out->held |= source->held;
 		out->malformed += read_counter(&source->stats.malformed);
 		out->refused_answers += read_counter(&source->stats.refused_answers);
 	}

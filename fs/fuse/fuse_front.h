@@ -10,8 +10,8 @@
  * away: `ended` is called -> fuse_front_stop (waits for what still runs) -> fuse_front_destroy -> fs_unmount.
  *
  * Layers, top down: fuse_front.c (life) -> front_dev.c (transport /dev/fuse) -> front_decode.c (bytes to call) ->
- * front_dispatch.c (table of operations, statistics) -> front_names.c, front_attr.c, front_data.c, front_ioctl.c (the
- * operations, each a few lines over fs.h) -> front_answer.c (filling the kernel's structs).
+ * front_dispatch.c (table of operations, statistics), front_hold.c (a device that is away) -> front_names.c,
+ * front_attr.c, front_data.c, front_ioctl.c (the operations, each a few lines over fs.h) -> front_answer.c (filling the kernel's structs).
  */
 #ifndef LANEFS_FS_FUSE_FUSE_FRONT_H
 #define LANEFS_FS_FUSE_FUSE_FRONT_H
@@ -42,6 +42,10 @@ MAY_WAIT int fuse_front_start(struct fuse_front *front) MUST_CHECK;
 /* No reactor reads any more; returns when every request taken was answered. From a fiber of reactor 0; idempotent.
  * Requests that the kernel still holds stay there until the fd is closed. */
 MAY_WAIT void fuse_front_stop(struct fuse_front *front);
+/* The device is held: it is away, its I/O waits, and it may come back. Until this is called with false (fuse_front_stop
+ * does), changes wait before they begin, and a request that has changed nothing is answered EINTR as soon as its caller
+ * is interrupted; see front_hold.c. From a fiber of reactor 0. */
+MAY_WAIT void fuse_front_set_held(struct fuse_front *front, bool held);
 /* After stop, or without start. Closes the clones. */
 void fuse_front_destroy(struct fuse_front *front);
 
@@ -62,7 +66,9 @@ struct fuse_front_status {
 	uint64_t running;             /* requests taken and not answered */
 	uint64_t pauses;              /* times a reactor stopped reading for want of a request or a buffer */
 	uint64_t forgets, interrupts, malformed, refused_answers;
-	bool ended;
+	uint64_t interrupted;         /* requests answered EINTR while the device was held */
+	uint64_t waiting;             /* changes that have not begun, because the device is held */
+	bool held, ended;
 };
 void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_status *out);
 /* Names of the negotiated features, static strings ("parallel_dirops"); returns how many were stored. */

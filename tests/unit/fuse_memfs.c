@@ -87,6 +87,43 @@ void memfs_delay_reads(struct fs *fs, unsigned count, uint64_t delay_ns)
 	pthread_mutex_unlock(&fs->lock);
 }
 
+void memfs_park(struct fs *fs, unsigned kinds)
+{
+	atomic_store(&fs->park, kinds);
+}
+
+unsigned memfs_parked(struct fs *fs)
+{
+	return atomic_load(&fs->parked);
+}
+
+/* ---- parking ---- */
+
+MAY_WAIT static void park(struct fs *fs, enum memfs_parking kind)
+{
+	if (!(atomic_load(&fs->park) & kind))
+		return;
+	atomic_fetch_add(&fs->parked, 1);
+	while (atomic_load(&fs->park) & kind)
+		fiber_sleep(NS_PER_MS);
+	atomic_fetch_sub(&fs->parked, 1);
+}
+
+void memfs_look(struct fs *fs)
+{
+	park(fs, MEMFS_PARK_LOOKS);
+}
+
+int memfs_change(struct fs *fs)
+{
+	struct fs_ticket *ticket = fiber_get_context();
+	park(fs, MEMFS_PARK_CHANGES);
+	if (ticket && !fs_ticket_claim(ticket))
+		return -EINTR;
+	park(fs, MEMFS_PARK_CLAIMED);
+	return 0;
+}
+
 /* ---- inside, with the lock held ---- */
 
 int memfs_enter(struct fs *fs, uint64_t ino, struct memnode **out)
@@ -194,6 +231,7 @@ struct reactor *fs_owner(const struct fs *fs, uint64_t ino)
 int fs_lookup(struct fs *fs, uint64_t parent, struct fs_name name, struct fs_entry *out)
 {
 	struct memnode *node;
+	memfs_look(fs);
 	int error = memfs_enter(fs, parent, &node);
 	if (error)
 		return error;
@@ -236,7 +274,9 @@ int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, co
 	struct fs_entry *out)
 {
 	struct memnode *directory;
-	int error = memfs_enter(fs, parent, &directory);
+	int error = memfs_change(fs);
+	if (!error)
+		error = memfs_enter(fs, parent, &directory);
 	if (error)
 		return error;
 	if (create->name.length > FS_NAME_MAX)
@@ -292,7 +332,9 @@ int fs_link(struct fs *fs, uint64_t parent, struct fs_name name, uint64_t ino, s
 static int remove_name(struct fs *fs, uint64_t parent, struct fs_name name, bool directory)
 {
 	struct memnode *node;
-	int error = memfs_enter(fs, parent, &node);
+	int error = memfs_change(fs);
+	if (!error)
+		error = memfs_enter(fs, parent, &node);
 	if (error)
 		return error;
 	struct memname *at = find(fs, parent, name);

@@ -24,6 +24,11 @@ struct memfs_calls memfs_get_calls(struct fs *fs);
 uint64_t memfs_lookups(struct fs *fs, uint64_t ino);
 /* Fails every operation from now on; 0: works again. */
 void memfs_fail(struct fs *fs, int error);
+/* Operations of that kind park from now on, until this is called without it; looks: lookup and read. A change parks before
+ * it claims its ticket, or after it. */
+enum memfs_parking { MEMFS_PARK_LOOKS = 1 << 0, MEMFS_PARK_CHANGES = 1 << 1, MEMFS_PARK_CLAIMED = 1 << 2 };
+void memfs_park(struct fs *fs, unsigned kinds);
+unsigned memfs_parked(struct fs *fs); /* operations that are parked now */
 /* The next so many reads park for this long first. */
 void memfs_delay_reads(struct fs *fs, unsigned count, uint64_t delay_ns);
 

@@ -110,6 +110,7 @@ int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t
 	uint64_t delay_ns;
 	if (take_delay(fs, &delay_ns))
 		fiber_sleep(delay_ns);
+	memfs_look(fs);
 	int error = memfs_enter(fs, ino, &node);
 	if (error)
 		return error;
@@ -126,7 +127,9 @@ int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, u
 	const struct fs_cred *cred, uint32_t *out_length)
 {
 	struct memnode *node;
-	int error = memfs_enter(fs, ino, &node);
+	int error = memfs_change(fs);
+	if (!error)
+		error = memfs_enter(fs, ino, &node);
 	if (error)
 		return error;
 	if (!memfs_is(fs, ino, S_IFREG))

@@ -32,9 +32,13 @@ struct fs {
 	int error;
 	unsigned delayed_reads;
 	uint64_t delay_ns;
+	atomic_uint park, parked; /* enum memfs_parking */
 };
 
-
+/* Parks while memfs_park says so. */
+MAY_WAIT void memfs_look(struct fs *fs);
+/* The same, and claims the ticket: -EINTR when it was called off. */
+MAY_WAIT int memfs_change(struct fs *fs);
 /* Locks and finds the node; on failure it is unlocked again. */
 int memfs_enter(struct fs *fs, uint64_t ino, struct memnode **out);
 /* Unlocks and returns @error. */
