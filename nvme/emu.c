@@ -50,24 +50,43 @@ static void stop(struct emu *emu, enum emu_state state)
 {
 	if (emu->state >= EMU_ENABLING && emu->state <= EMU_RESETTING && !emu->shut_down)
 		emu->counters.unsafe_shutdowns++;
+	emu->saved = emu->shut_down;
 	emu->state = state;
 	timer_stop(&emu->ready_timer);
 	emu_commands_drop(emu);
+	emu_cache_cut(emu);
+}
+
+static void save_flushed(struct emu_command *command, int error)
+{
+	if (error)
+		log_warn("%s: not everything was written: %s", command->emu->name, strerror(-error));
+	emu_settle(command->emu);
+}
+
+/* True: what survives is on the medium. With capacitors, so is what the medium had in its own cache. */
+static bool save(struct emu *emu)
+{
+	if (!emu_cache_drained(emu) || emu->backing_ios > 0)
+		return false;
+	if (emu->saved || emu->options.cut != EMU_CUT_NONE)
+		return true;
+	emu->saved = true;
+	emu_flush_run(&emu->own, save_flushed);
+	return false;
 }
 
 void emu_settle(struct emu *emu)
 {
-	if (emu->state == EMU_RESETTING && emu->host_ios == 0)
+	if (emu->state == EMU_RESETTING && emu->host_ios == 0 && emu->own.place != EMU_AT_BACKING)
 		emu_reset_finish(emu);
 	if (emu->state == EMU_LEAVING && emu->host_ios == 0) {
 		bar_cut(emu);
 		emu_queues_clear(emu);
 	}
-	if (emu->backing_ios > 0)
-		return;
-	if (emu->state == EMU_LEAVING)
+	if (emu->state == EMU_LEAVING && save(emu))
 		leave_finish(emu);
-	else if (emu->state == EMU_CUTTING)
+	else if (emu->state == EMU_CUTTING && save(emu))
 		cut_finish(emu);
 }
 
@@ -202,6 +221,7 @@ static void emu_free(struct emu *emu)
 {
 	emu_queues_fini(emu);
 	emu_commands_fini(emu);
+	emu_cache_fini(emu);
 	free(emu);
 }
 
@@ -220,6 +240,8 @@ int emu_create(const char *name, const struct emu_options *options, const struct
 		err = emu_queues_init(emu);
 	if (!err)
 		err = emu_commands_init(emu);
+	if (!err)
+		err = emu_cache_init(emu);
 	if (err) {
 		emu_free(emu);
 		return err;
@@ -228,6 +250,7 @@ int emu_create(const char *name, const struct emu_options *options, const struct
 	namespaces_init(emu);
 	emu->created_ns = reactor_now_ns();
 	emu_log_init(emu);
+	emu_random_seed(emu, emu->options.seed);
 	emu->poller.before_sleep = emu_before_sleep;
 	poller_register(reactor, &emu->poller, "emulated drive", emu_poll, 0);
 	*out = emu;
@@ -287,4 +310,8 @@ void emu_request(struct emu *emu)
 		log_warn("%s: the request cannot be told: %s", emu->name, strerror(errno));
 }
 
-void emu_stats_read(const struct emu *emu, struct emu_stats *out) { *out = emu->stats; }
+void emu_stats_read(const struct emu *emu, struct emu_stats *out)
+{
+	*out = emu->stats;
+	out->cache_bytes = emu_cache_bytes(emu);
+}

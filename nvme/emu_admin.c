@@ -144,15 +144,27 @@ static uint16_t queues_set(struct emu_command *command)
 	return 0;
 }
 
-static uint16_t cache_set(struct emu_command *command)
+static void cache_off_flushed(struct emu_command *command, int error)
+{
+	command->emu->cache_on = error != 0;
+	emu_command_complete(command, emu_status_of(error, true));
+}
+
+/* What is in the cache when it is turned off becomes durable first; what is written meanwhile, too. */
+static void cache_set(struct emu_command *command)
 {
 	struct emu *emu = command->emu;
-	if (emu->options.no_volatile_cache)
-		return NVME_SC_INVALID_FIELD | EMU_DNR;
-	if (emu->options.cache_fixed)
-		return NVME_SC_FEATURE_NOT_CHANGEABLE | EMU_DNR;
-	emu->cache_on = cdw11_of(command) & 1;
-	return 0;
+	if (emu->options.no_volatile_cache) {
+		emu_command_complete(command, NVME_SC_INVALID_FIELD | EMU_DNR);
+	} else if (emu->options.cache_fixed) {
+		emu_command_complete(command, NVME_SC_FEATURE_NOT_CHANGEABLE | EMU_DNR);
+	} else if (cdw11_of(command) & 1 || !emu->cache_on) {
+		emu->cache_on = cdw11_of(command) & 1;
+		emu_command_complete(command, 0);
+	} else {
+		emu->cache_on = false;
+		emu_flush_run(command, cache_off_flushed);
+	}
 }
 
 static void set_features(struct emu_command *command)
@@ -167,8 +179,8 @@ static void set_features(struct emu_command *command)
 		status = queues_set(command);
 		break;
 	case NVME_FEATURE_VOLATILE_CACHE:
-		status = cache_set(command);
-		break;
+		cache_set(command);
+		return;
 	case NVME_FEATURE_ASYNC_EVENTS:
 		command->emu->event_config = cdw11_of(command);
 		break;

@@ -13,6 +13,8 @@ int emu_commands_init(struct emu *emu)
 	CDS_INIT_LIST_HEAD(&emu->free);
 	CDS_INIT_LIST_HEAD(&emu->admin_free);
 	CDS_INIT_LIST_HEAD(&emu->used);
+	emu->own.emu = emu;
+	CDS_INIT_LIST_HEAD(&emu->own.wait);
 	emu->pool = calloc(EMU_COMMANDS + EMU_ADMIN_COMMANDS, sizeof(*emu->pool));
 	if (!emu->pool)
 		return -ENOMEM;
@@ -78,6 +80,10 @@ void emu_command_free(struct emu_command *command)
 
 void emu_command_complete(struct emu_command *command, uint16_t status)
 {
+	if (command->emu->state == EMU_FATAL) {
+		command->place = EMU_AT_STUCK_HARD;
+		return;
+	}
 	if (status)
 		emu_error_record(command, status);
 	emu_cq_push(command, status);
@@ -124,6 +130,7 @@ static void backing_done(struct emu_io *io)
 		return;
 	}
 	emu_command_free(command);
+	emu_cache_reclaim(emu);
 	emu_settle(emu);
 }
 
@@ -190,6 +197,10 @@ void emu_commands_drop(struct emu *emu)
 		cds_list_del_init(&command->wait);
 		emu_command_free(command);
 	}
+	if (emu->own.place == EMU_AT_CACHE) {
+		cds_list_del_init(&emu->own.wait);
+		emu->own.place = EMU_AT_WORK;
+	}
 }
 
 /* ---- the beginning ---- */
@@ -211,21 +222,60 @@ static bool cid_take(struct emu_command *command)
 	return command->owns_cid;
 }
 
+static void command_begin(struct emu_command *command, uint64_t delay_ns)
+{
+	if (delay_ns)
+		emu_command_delay(command, delay_ns, command_execute);
+	else
+		command_execute(command);
+}
+
+/* Afterwards the command may be gone, and the controller, too. */
+static void rule_apply(struct emu_command *command, const struct emu_rule *rule, uint64_t delay_ns)
+{
+	switch (rule->action) {
+	case EMU_RULE_DELAY:
+		command_begin(command, delay_ns + rule->delay_ns);
+		break;
+	case EMU_RULE_LIE:
+		command->lie = true;
+		command_begin(command, delay_ns);
+		break;
+	case EMU_RULE_STATUS:
+		emu_command_complete(command, rule->status);
+		break;
+	case EMU_RULE_STUCK:
+		command->place = EMU_AT_STUCK;
+		break;
+	case EMU_RULE_FATAL:
+		emu_fatal(command->emu);
+		command->place = EMU_AT_STUCK_HARD;
+		break;
+	case EMU_RULE_VANISH:
+		emu_leave(command->emu);
+		break;
+	default:
+		command->place = EMU_AT_STUCK_HARD;
+	}
+}
+
 void emu_command_start(struct emu_command *command)
 {
 	struct emu *emu = command->emu;
+	const uint64_t delay_ns = command->admin ? 0 : emu->options.latency_ns;
 	if (command->admin)
 		emu->stats.admin_commands++;
 	else
 		emu->stats.io_commands++;
 	if (!cid_take(command)) {
 		emu_command_complete(command, NVME_SC_CID_CONFLICT);
-	} else if (command->entry.flags) {
-		/* Fused commands and SGLs. */
-		emu_command_complete(command, NVME_SC_INVALID_FIELD | EMU_DNR);
-	} else if (emu->options.latency_ns && !command->admin) {
-		emu_command_delay(command, emu->options.latency_ns, command_execute);
-	} else {
-		command_execute(command);
+		return;
 	}
+	const struct emu_rule *rule = emu_rule_match(command);
+	if (rule)
+		rule_apply(command, rule, delay_ns);
+	else if (command->entry.flags) /* fused commands and SGLs */
+		emu_command_complete(command, NVME_SC_INVALID_FIELD | EMU_DNR);
+	else
+		command_begin(command, delay_ns);
 }

@@ -149,8 +149,10 @@ void emu_iov_copy(const struct emu_command *command, struct emu_cursor *cursor, 
 		const struct iovec *iov = &command->iov[cursor->index];
 		const size_t part = MIN(size, iov->iov_len - cursor->offset);
 		uint8_t *host = (uint8_t *)iov->iov_base + cursor->offset;
-		memcpy(to_host ? host : at, to_host ? at : host, part);
-		at += part;
+		if (buffer) {
+			memcpy(to_host ? host : at, to_host ? at : host, part);
+			at += part;
+		}
 		size -= part;
 		cursor->offset += part;
 		if (cursor->offset < iov->iov_len)

@@ -10,8 +10,9 @@
  *   emu_dma.c        addresses, PRP lists
  *   emu_admin.c      admin commands; emu_identify.c, emu_log.c (logs and asynchronous events)
  *   emu_io.c         I/O commands
- *   emu_cache.c      the volatile write cache
- *   emu_rules.c      what goes wrong; emu_options.c: options and rules as text
+ *   emu_cache.c      the volatile write cache (emu_cache.h); emu_cached_io.c: what commands do with it
+ *   emu_rules.c      what goes wrong
+ *   emu_options.c    options as text; emu_rule_text.c: rules as text
  *
  * Threads: struct emu and everything that hangs from it belong to the model's reactor. struct emu_port is the only
  * thing that the driver's threads touch as well: its fields are atomic, or do not change while both hold it.
@@ -142,6 +143,8 @@ struct emu_command {
 	bool durable;                /* flush when written */
 	struct nvme_command entry;
 	void (*resume)(struct emu_command *command);
+	void (*finish)(struct emu_command *command, int error);  /* of a step in the cache */
+	void (*flushed)(struct emu_command *command, int error); /* of a flush */
 	uint32_t dw0;
 	uint64_t offset, length;     /* bytes on the medium */
 	uint64_t position;           /* of length: done */
@@ -149,6 +152,9 @@ struct emu_command {
 	uint64_t piece;              /* bytes in iov */
 	unsigned iov_count;
 	unsigned index;              /* deallocation: range */
+	struct emu_cursor cursor;    /* cached write: in iov */
+	uint64_t ticket;             /* cached read: its number; write-back: newest line that matters */
+	uint64_t errors_before;      /* cache: failed write-backs before it began */
 	struct timer timer;
 	struct iovec iov[EMU_IOV_MAX];
 	struct emu_io io;
@@ -194,6 +200,11 @@ struct emu {
 	struct emu_command *pool;
 	struct cds_list_head free, admin_free, used;
 	unsigned backing_ios, host_ios;
+	struct emu_command own;      /* for flushes that no command asked for */
+	bool saved;                  /* leaving: the last flush has been sent */
+	struct emu_cache *cache;     /* NULL: none */
+	uint64_t cut_random, rule_random;
+	uint64_t rule_seen[EMU_RULES_MAX]; /* matches so far */
 
 	/* features, defaults after each reset */
 	unsigned queues_granted;
@@ -285,6 +296,7 @@ uint16_t emu_dma_page(const struct emu *emu, uint64_t address, uint64_t size, vo
 uint16_t emu_prp_begin(struct emu_command *command, uint64_t length) MUST_CHECK;
 /* The next piece into iov: all that is left, or as much as fits in multiples of @granularity (power of two). */
 uint16_t emu_prp_fill(struct emu_command *command, uint32_t granularity) MUST_CHECK;
+/* Between iov and @buffer; NULL: only moves on. */
 void emu_iov_copy(const struct emu_command *command, struct emu_cursor *cursor, void *buffer, size_t size, bool to_host);
 /* @size bytes of @data and zeroes up to @length go to the host. */
 uint16_t emu_dma_send(struct emu_command *command, const void *data, size_t size, uint64_t length) MUST_CHECK;
@@ -301,5 +313,40 @@ void emu_event_request(struct emu_command *command);
 void emu_event_raise(struct emu *emu, enum emu_event_kind kind, uint8_t information);
 void emu_events_forget(struct emu *emu);
 void emu_io_execute(struct emu_command *command);
+/* All that was written before is made durable; then flushed. */
+void emu_flush_run(struct emu_command *command, void (*flushed)(struct emu_command *, int));
+
+/* ---- emu_cache.c, emu_cached_io.c ---- */
+int emu_cache_init(struct emu *emu) MUST_CHECK; /* -ENOMEM */
+void emu_cache_fini(struct emu *emu);
+/* The power is gone. What options.cut lets survive stays dirty, and is written by emu_cache_drained, which says when. */
+void emu_cache_cut(struct emu *emu);
+bool emu_cache_drained(struct emu *emu);
+/* Frees what no read needs any more, after one has come back. */
+void emu_cache_reclaim(struct emu *emu);
+uint64_t emu_cache_bytes(const struct emu *emu);       /* dirty */
+uint64_t emu_cache_absorbs_max(const struct emu *emu); /* longest Write Zeroes that goes into the cache */
+/* Steps of commands. Each ends with finish, or completes the command. */
+void emu_cache_read(struct emu_command *command, void (*finish)(struct emu_command *, int));
+void emu_cache_write(struct emu_command *command, void (*finish)(struct emu_command *, int));
+/* All that is dirty now goes to the medium; the command's range does; nothing of its range stays in the cache. */
+void emu_cache_write_back(struct emu_command *command, void (*finish)(struct emu_command *, int));
+void emu_cache_range_clean(struct emu_command *command, void (*finish)(struct emu_command *, int));
+void emu_cache_range_empty(struct emu_command *command, void (*finish)(struct emu_command *, int));
+
+/* ---- emu_rules.c ---- */
+void emu_random_seed(struct emu *emu, uint64_t seed);
+/* The rule that acts on the command now, or NULL. */
+const struct emu_rule *emu_rule_match(const struct emu_command *command);
+bool emu_rule_not_ready(struct emu *emu);
+
+/* xorshift64*: the state is never zero. */
+static inline uint64_t emu_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return *state * 0x2545f4914f6cdd1d;
+}
 
 #endif

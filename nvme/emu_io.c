@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * I/O commands (NVM Command Set 1.0, chapter 3). Data goes between host memory and the backing without a copy, in pieces of
- * as many vectors as a command has room for.
+ * I/O commands (NVM Command Set 1.0, chapter 3).
  *
- *   read          backing -> host
- *   write         host -> backing; then a flush, when it is to be durable (FUA, or the volatile cache is off)
- *   flush         the backing's
- *   write zeroes, deallocate   the backing's
+ *                 without a cache of its own              with one
+ *   read          backing -> host                         what the cache has is laid over it
+ *   write         host -> backing                         host -> cache
+ *     durable     then the backing's flush                then write-back of the range, then the backing's flush
+ *   flush         the backing's                           write-back of everything before, then the backing's
+ *   zeroes        the backing's                           short: a write of zeroes; long: as deallocate
+ *   deallocate    the backing's                           the range leaves the cache first
+ *
+ * Durable is a write with FUA, and every write while the volatile cache is off. Data between host memory and the backing is not copied;
+ * it goes in pieces of as many vectors as a command has room for.
  */
 #include <errno.h>
 
@@ -22,27 +27,49 @@ static void io_finish(struct emu_command *command, int error)
 
 /* ---- flush ---- */
 
-static void flush_done(struct emu_command *command) { io_finish(command, command->io.result); }
+static void backing_flushed(struct emu_command *command) { command->flushed(command, command->io.result); }
 
-static void flush_backing(struct emu_command *command)
+static void flush_backing(struct emu_command *command, int error)
 {
-	command->resume = flush_done;
+	if (error) {
+		command->flushed(command, error);
+		return;
+	}
+	command->resume = backing_flushed;
 	emu_command_backing(command, EMU_FLUSH, 0, 0, false);
+}
+
+void emu_flush_run(struct emu_command *command, void (*flushed)(struct emu_command *, int))
+{
+	command->flushed = flushed;
+	if (command->emu->cache)
+		emu_cache_write_back(command, flush_backing);
+	else
+		flush_backing(command, 0);
 }
 
 static void flush_execute(struct emu_command *command)
 {
 	command->emu->stats.flushes++;
-	flush_backing(command);
+	if (command->lie)
+		io_finish(command, 0);
+	else
+		emu_flush_run(command, io_finish);
 }
 
-/* What was written is on the backing. */
-static void written(struct emu_command *command)
+/* What changes the medium ends here. The cache may have been turned off on the way. */
+static void written(struct emu_command *command, int error)
 {
-	if (command->durable && !command->lie)
-		flush_backing(command);
+	const struct emu *emu = command->emu;
+	if (error || command->lie || !(command->durable || !emu->cache_on)) {
+		io_finish(command, error);
+		return;
+	}
+	command->flushed = io_finish;
+	if (emu->cache && command->entry.opcode != NVME_CMD_DSM)
+		emu_cache_range_clean(command, flush_backing);
 	else
-		io_finish(command, 0);
+		flush_backing(command, 0);
 }
 
 /* ---- read and write ---- */
@@ -71,7 +98,7 @@ static void transfer_done(struct emu_command *command)
 	if (command->position < command->length)
 		transfer_piece(command);
 	else if (command->entry.opcode == NVME_CMD_WRITE)
-		written(command);
+		written(command, 0);
 	else
 		io_finish(command, 0);
 }
@@ -103,25 +130,38 @@ static void transfer_execute(struct emu_command *command)
 		return;
 	}
 	count_transfer(command);
-	transfer_piece(command);
+	if (!command->emu->cache)
+		transfer_piece(command);
+	else if (command->entry.opcode == NVME_CMD_WRITE)
+		emu_cache_write(command, written);
+	else
+		emu_cache_read(command, io_finish);
 }
 
 /* ---- write zeroes ---- */
 
-static void zeroes_done(struct emu_command *command)
+static void zeroes_done(struct emu_command *command) { written(command, command->io.result); }
+
+static void zeroes_backing(struct emu_command *command, int error)
 {
-	if (command->io.result)
-		io_finish(command, command->io.result);
-	else
-		written(command);
+	const bool deallocate = le32_get(command->entry.cdw12) & NVME_WRITE_ZEROES_DEAC;
+	const bool discard = deallocate && command->emu->backing.zeroes_by_discard;
+	if (error) {
+		io_finish(command, error);
+		return;
+	}
+	command->resume = zeroes_done;
+	emu_command_backing(command, discard ? EMU_DISCARD : EMU_ZERO, command->offset, command->length, false);
 }
 
 static void zeroes_execute(struct emu_command *command)
 {
-	const bool deallocate = le32_get(command->entry.cdw12) & NVME_WRITE_ZEROES_DEAC;
-	const bool discard = deallocate && command->emu->backing.zeroes_by_discard;
-	command->resume = zeroes_done;
-	emu_command_backing(command, discard ? EMU_DISCARD : EMU_ZERO, command->offset, command->length, false);
+	if (!command->emu->cache)
+		zeroes_backing(command, 0);
+	else if (command->length <= emu_cache_absorbs_max(command->emu))
+		emu_cache_write(command, written);
+	else
+		emu_cache_range_empty(command, zeroes_backing);
 }
 
 /* ---- deallocate ---- */
@@ -156,6 +196,16 @@ static void deallocate_done(struct emu_command *command)
 		deallocate_next(command);
 }
 
+static void deallocate_backing(struct emu_command *command, int error)
+{
+	if (error) {
+		io_finish(command, error);
+		return;
+	}
+	command->resume = deallocate_done;
+	emu_command_backing(command, EMU_DISCARD, command->offset, command->length, false);
+}
+
 static void deallocate_next(struct emu_command *command)
 {
 	const struct emu_ns *ns = emu_ns_get(command->emu, le32_get(command->entry.nsid));
@@ -166,11 +216,13 @@ static void deallocate_next(struct emu_command *command)
 		}
 		if (command->length == 0)
 			continue;
-		command->resume = deallocate_done;
-		emu_command_backing(command, EMU_DISCARD, command->offset, command->length, false);
+		if (command->emu->cache)
+			emu_cache_range_empty(command, deallocate_backing);
+		else
+			deallocate_backing(command, 0);
 		return;
 	}
-	written(command);
+	written(command, 0);
 }
 
 static void dsm_execute(struct emu_command *command)
@@ -202,7 +254,7 @@ static uint16_t blocks_parse(struct emu_command *command, const struct emu_ns *n
 		return NVME_SC_LBA_OUT_OF_RANGE | EMU_DNR;
 	command->offset = ns->first_byte + first * lba_bytes;
 	command->length = blocks * lba_bytes;
-	command->durable = (le32_get(entry->cdw12) & NVME_RW_FUA) || !command->emu->cache_on;
+	command->durable = le32_get(entry->cdw12) & NVME_RW_FUA;
 	return 0;
 }
 

@@ -13,6 +13,7 @@
  * be written by the driver at will: the model never reads them back, or only when EN rises.
  */
 #include "nvme/emu_internal.h"
+#include "reactor/log.h"
 
 enum {
 	READY_DELAY_US = 20,
@@ -83,6 +84,8 @@ static void ready(struct timer *timer)
 	struct emu *emu = CONTAINER_OF(timer, struct emu, ready_timer);
 	const uint32_t cc = emu->cc;
 	const bool served = FIELD_GET(CC_MPS, cc) == 0 && FIELD_GET(CC_CSS, cc) == 0 && FIELD_GET(CC_AMS, cc) == 0;
+	if (emu_rule_not_ready(emu))
+		return;
 	features_default(emu);
 	emu->state = EMU_READY;
 	if (!served || !admin_queues_create(emu))
@@ -122,17 +125,23 @@ void emu_reset_finish(struct emu *emu)
 
 /* ---- shutdown ---- */
 
-static void shutdown_done(struct emu *emu)
+static void shutdown_flushed(struct emu_command *command, int error)
 {
-	emu->shut_down = true;
-	status_show(emu);
+	struct emu *emu = command->emu;
+	if (error)
+		log_warn("%s: not everything was written at shutdown: %s", emu->name, strerror(-error));
+	if (emu->shutting_down && (emu->state == EMU_READY || emu->state == EMU_OFF)) {
+		emu->shut_down = true;
+		status_show(emu);
+	}
+	emu_settle(emu);
 }
 
 static void shutdown(struct emu *emu)
 {
 	emu->shutting_down = true;
 	status_show(emu);
-	shutdown_done(emu);
+	emu_flush_run(&emu->own, shutdown_flushed);
 }
 
 unsigned emu_registers_poll(struct emu *emu)
@@ -141,7 +150,7 @@ unsigned emu_registers_poll(struct emu *emu)
 	if (LIKELY(cc == before))
 		return 0;
 	emu->cc = cc;
-	if (FIELD_GET(CC_SHN, cc) && !FIELD_GET(CC_SHN, before) && emu->state == EMU_READY)
+	if (FIELD_GET(CC_SHN, cc) && !FIELD_GET(CC_SHN, before) && (emu->state == EMU_READY || emu->state == EMU_OFF))
 		shutdown(emu);
 	if (FIELD_GET(CC_EN, cc) && emu->state == EMU_OFF)
 		enable(emu);

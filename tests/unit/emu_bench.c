@@ -5,6 +5,7 @@
 #include "emu_bench.h"
 
 #include <errno.h>
+#include <signal.h>
 
 enum { QUEUE_BYTES = 1 << 17, WAIT_STEP_NS = 1000, COMMAND_TIMEOUT_S = 60 };
 
@@ -175,10 +176,19 @@ MAY_WAIT static void create_and_plug(struct bench *bench)
 	bench_plug(bench);
 }
 
-void bench_init(struct bench *bench, const struct emu_options *options, uint64_t seed)
+/* cmocka takes SIGBUS at the start of each test; the guard's handler is installed once. */
+static void guard_again(void)
 {
-	const struct reactor_options group = {.count = 2, .simulate = true, .seed = seed};
-	memset(bench, 0, sizeof(*bench));
+	static struct sigaction guarding;
+	if (guarding.sa_sigaction)
+		sigaction(SIGBUS, &guarding, NULL);
+	else
+		sigaction(SIGBUS, NULL, &guarding);
+}
+
+static void init(struct bench *bench, const struct emu_options *options, uint64_t seed)
+{
+	const struct reactor_options group = {.count = 2, .simulate = !bench->threads, .seed = seed};
 	if (options)
 		bench->options = *options;
 	bench->random = seed * 2 + 1;
@@ -195,7 +205,40 @@ void bench_init(struct bench *bench, const struct emu_options *options, uint64_t
 	assert_int_equal(reactor_group_create(&group, &bench->group), 0);
 	bench->home = reactor_group_get(bench->group, 0);
 	bench->model = reactor_group_get(bench->group, 1);
+	assert_int_equal(reactor_group_start(bench->group), 0);
 	bench_run(bench, create_and_plug);
+	guard_again();
+}
+
+void bench_init(struct bench *bench, const struct emu_options *options, uint64_t seed)
+{
+	memset(bench, 0, sizeof(*bench));
+	init(bench, options, seed);
+}
+
+void bench_init_threads(struct bench *bench, const struct emu_options *options)
+{
+	memset(bench, 0, sizeof(*bench));
+	bench->threads = true;
+	init(bench, options, 1);
+}
+
+void bench_test(const struct emu_options *options, MAY_WAIT void (*fn)(struct bench *bench))
+{
+	static struct bench bench;
+	bench_init(&bench, options, 1);
+	bench_run(&bench, fn);
+	bench_fini(&bench);
+}
+
+void bench_test_read_only(const struct emu_options *options, MAY_WAIT void (*fn)(struct bench *bench))
+{
+	static struct bench bench;
+	memset(&bench, 0, sizeof(bench));
+	bench.read_only = true;
+	init(&bench, options, 1);
+	bench_run(&bench, fn);
+	bench_fini(&bench);
 }
 
 void bench_release(struct bench *bench)

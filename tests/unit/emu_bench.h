@@ -16,7 +16,7 @@
 
 #include "nvme/emu_internal.h"
 
-enum { BENCH_QUEUES = 4, BENCH_ENTRIES_MAX = 1024, BENCH_PAGES = 192, BENCH_MEDIUM_BYTES = 4 << 20 };
+enum { BENCH_QUEUES = 4, BENCH_ENTRIES_MAX = 1024, BENCH_PAGES = 1100, BENCH_MEDIUM_BYTES = 4 << 20 };
 
 struct bench_queue {
 	uint16_t id;
@@ -29,6 +29,7 @@ struct bench_queue {
 struct bench {
 	struct reactor_group *group;
 	struct reactor *home, *model; /* of the test, of the drive */
+	bool threads;
 	struct emu_options options;
 	struct emu *emu;
 	struct nvme_transport *transport;
@@ -49,9 +50,14 @@ struct bench {
 
 /* @options may be NULL. */
 void bench_init(struct bench *bench, const struct emu_options *options, uint64_t seed);
+/* The same on real threads, which sleep. */
+void bench_init_threads(struct bench *bench, const struct emu_options *options);
 void bench_fini(struct bench *bench);
 /* Runs the test's part as a fiber of the home reactor. */
 void bench_run(struct bench *bench, MAY_WAIT void (*fn)(struct bench *bench));
+/* init, run, fini */
+void bench_test(const struct emu_options *options, MAY_WAIT void (*fn)(struct bench *bench));
+void bench_test_read_only(const struct emu_options *options, MAY_WAIT void (*fn)(struct bench *bench));
 /* Runs fn on the model's reactor. */
 MAY_WAIT int bench_on_model(struct bench *bench, MAY_WAIT int (*fn)(void *arg));
 MAY_WAIT void bench_pull(struct bench *bench);
