@@ -31,6 +31,7 @@ struct bench {
 	uint64_t size;
 	const char *options, *program;
 	bool work_only;
+	unsigned returns;               /* times that the drive comes back under NVME_HOLD; 0: it stays away */
 	uint8_t *memory, *other;        /* medium of the drive; of the undisturbed device */
 	struct client *clients[CLIENTS], *bystander;
 	struct fiber_start_remote starts[CLIENTS + 3];
@@ -44,7 +45,7 @@ struct bench {
 	int error;
 	const char *broken;
 	/* results */
-	uint64_t violations, per_phase[PHASE_COUNT], lost_bytes;
+	uint64_t violations, per_phase[PHASE_COUNT], lost_bytes, times_away;
 };
 
 /* ---- the drive leaves ---- */
@@ -182,7 +183,7 @@ static void run_phase(struct bench *bench)
 static void machine_create(struct bench *bench)
 {
 	const struct sim_options options = {.owners = bench->owners, .seed = bench->seed, .memory = bench->memory, .size = bench->size,
-		.asynchronous = true, .record = true, .nvme = bench->options};
+		.asynchronous = true, .record = true, .nvme = bench->options, .hold = bench->returns > 0};
 	sim_create(&bench->sim, &options);
 	struct reactor *home = reactor_group_get(bench->sim.group, 0);
 	bench->log = bdev_record_log(sim_bdev(&bench->sim, "record"));
@@ -262,13 +263,81 @@ static void judge(struct bench *bench)
 		bench->broken = "the second filesystem is damaged";
 }
 
+/* ---- the drive comes back ---- */
+
+static MAY_WAIT void come_and_go(void *arg)
+{
+	struct bench *bench = arg;
+	char message[256];
+	for (unsigned i = 0; i < bench->returns && !clients_done(bench) && !bench->broken; i++) {
+		fiber_sleep(sim_rand(&bench->random) % (3 * NS_PER_MS));
+		struct nvme_device *device = nvme_device_of(bench->sim.registry, SIM_NVME);
+		if (!device || nvme_device_emu_pull(device)) {
+			bench->broken = "the drive cannot be pulled";
+			break;
+		}
+		fiber_sleep(sim_rand(&bench->random) % (300 * NS_PER_MS));
+		if (nvme_device_reattach(device, NULL, NULL, NULL, message, sizeof(message)))
+			bench->broken = "the drive does not come back";
+		bench->times_away++;
+	}
+	bench->pull_done = true;
+}
+
+static bool returned(void *arg)
+{
+	struct bench *bench = arg;
+	return clients_done(bench) && bench->bystander->done && bench->pull_done;
+}
+
+static MAY_WAIT int unmount_both(void *arg)
+{
+	struct bench *bench = arg;
+	const int error = fs_unmount(bench->sim.fs), second = fs_unmount(bench->second.fs);
+	return error ? error : second;
+}
+
+/* Clients work while the drive comes and goes: none may see an error, and all that they did must be there. */
+static void run_returns(struct bench *bench)
+{
+	struct reactor *home = reactor_group_get(bench->sim.group, 0);
+	start_client(bench, &bench->starts[CLIENTS], bench->bystander, 1);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		start_client(bench, &bench->starts[i], bench->clients[i], i);
+	bench->starts[CLIENTS + 1].start = (struct fiber_start){.fn = come_and_go, .arg = bench, .name = "come and go"};
+	fiber_start_on(home, &bench->starts[CLIENTS + 1]);
+	if (!reactor_group_sim_run(bench->sim.group, returned, bench))
+		sim_fail("nvme_cut: somebody waits for ever (seed %" PRIu64 ")", bench->seed);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		if (bench->clients[i]->model.op_count < bench->ops)
+			bench->broken = "a client saw an error";
+	size_t count;
+	const struct record_entry *entries = record_log_entries(bench->log, &count);
+	bench->at = entries[count - 1].submitted;
+	if (reactor_group_run(home, unmount_both, bench))
+		bench->broken = "unmount failed";
+}
+
+static void report(struct bench *bench)
+{
+	for (unsigned i = 0; i < CLIENTS; i++)
+		client_destroy(bench->clients[i]);
+	client_destroy(bench->bystander);
+	if (!bench->broken)
+		return;
+	bench->violations++;
+	fprintf(stderr, "seed %" PRIu64 " (%s): %s\n  again with: %s --owners %u --ops %u --drive '%s' --seed %" PRIu64
+		" --rounds 1 --returns %u%s\n", bench->seed, phase_names[bench->phase], bench->broken, bench->program, bench->owners,
+		bench->ops, bench->options, bench->seed, bench->returns, bench->work_only ? " --work" : "");
+}
+
 static void do_round(struct bench *bench)
 {
 	const struct sim_format format = {.size = bench->size, .journal_bytes = FS_JOURNAL_BLOCKS_MIN * FS_BLOCK_SIZE,
 		.ag_bytes = MIB(1), .seed = bench->seed};
 	bench->random = bench->seed * 7919;
 	bench->notice_by_itself = sim_rand(&bench->random) & 1;
-	bench->phase = bench->work_only ? PHASE_WORK : (enum phase)(sim_rand(&bench->random) % PHASE_COUNT);
+	bench->phase = bench->work_only || bench->returns ? PHASE_WORK : (enum phase)(sim_rand(&bench->random) % PHASE_COUNT);
 	memset(bench->memory, 0xa5, bench->size);
 	sim_mkfs(bench->memory, &format);
 	memset(bench->other, 0x5a, bench->size);
@@ -279,9 +348,12 @@ static void do_round(struct bench *bench)
 		sim_fail("nvme_cut: set-up of the bystander");
 	if (bench->phase != PHASE_MOUNT && (reactor_group_run(home, mount_first, bench) || reactor_group_run(home, set_up, bench)))
 		sim_fail("nvme_cut: set-up: %s", bench->sim.message);
-	run_phase(bench);
 	bench->per_phase[bench->phase]++;
-	const int error = bench->broken ? 0 : reactor_group_run(home, unmount_rest, bench);
+	if (bench->returns)
+		run_returns(bench);
+	else
+		run_phase(bench);
+	const int error = bench->broken || bench->returns ? 0 : reactor_group_run(home, unmount_rest, bench);
 	if (error)
 		bench->broken = error == -EALREADY ? "unmount without a device calls itself clean" : "the second filesystem failed";
 	if (bench->broken && !strcmp(bench->broken, "somebody waits for ever"))
@@ -294,15 +366,7 @@ static void do_round(struct bench *bench)
 		judge(bench);
 	else if (sim_fsck(bench->memory, bench->size, true, "after the cut"))
 		bench->broken = "fsck finds damage after a cut while mounting";
-	for (unsigned i = 0; i < CLIENTS; i++)
-		client_destroy(bench->clients[i]);
-	client_destroy(bench->bystander);
-	if (!bench->broken)
-		return;
-	bench->violations++;
-	fprintf(stderr, "seed %" PRIu64 " (%s): %s\n  again with: %s --owners %u --ops %u --drive '%s' --seed %" PRIu64 " --rounds 1%s\n",
-		bench->seed, phase_names[bench->phase], bench->broken, bench->program, bench->owners, bench->ops, bench->options,
-		bench->seed, bench->work_only ? " --work" : "");
+	report(bench);
 }
 
 /* ---- main ---- */
@@ -312,7 +376,7 @@ static void log_nothing(enum log_level level, const char *line, void *arg) {}
 static void options_parse(struct bench *bench, int argc, char **argv)
 {
 	static const struct option options[] = {{"rounds", 1, NULL, 'r'}, {"ops", 1, NULL, 'o'}, {"owners", 1, NULL, 'w'},
-		{"seed", 1, NULL, 's'}, {"drive", 1, NULL, 'd'}, {"work", 0, NULL, 'k'}, {"help", 0, NULL, 'h'}, {0}};
+		{"seed", 1, NULL, 's'}, {"drive", 1, NULL, 'd'}, {"work", 0, NULL, 'k'}, {"returns", 1, NULL, 'n'}, {"help", 0, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
 		switch (c) {
 		case 'r':
@@ -330,12 +394,16 @@ static void options_parse(struct bench *bench, int argc, char **argv)
 		case 'd':
 			bench->options = optarg;
 			break;
+		case 'n':
+			bench->returns = (unsigned)strtoul(optarg, NULL, 0);
+			break;
 		case 'k':
 			bench->work_only = true;
 			break;
 		default:
-			puts("usage: nvme_cut [--rounds N] [--ops N] [--owners N] [--seed N] [--drive OPTIONS] [--work]\n"
-				"Pulls an emulated NVMe drive out at random moments (--work: of the work only) and looks at what is left.\n"
+			puts("usage: nvme_cut [--rounds N] [--ops N] [--owners N] [--seed N] [--drive OPTIONS] [--work] [--returns N]\n"
+				"Pulls an emulated NVMe drive out at random moments (--work: of the work only) and looks at what is left; or\n"
+				"(--returns) pulls it out and plugs it in again under a filesystem that waits for it.\n"
 				"OPTIONS are those of emu:. Exits with 1 when a promise was broken.");
 			exit(c == 'h' ? 0 : 2);
 		}
@@ -367,8 +435,8 @@ int main(int argc, char **argv)
 	for (uint64_t i = 0; i < bench.rounds; i++, bench.seed++)
 		do_round(&bench);
 	printf("nvme_cut: %" PRIu64 " rounds (mount %" PRIu64 ", idle %" PRIu64 ", work %" PRIu64 ", checkpoint %" PRIu64 ", unmount %" PRIu64
-		"), %" PRIu64 " violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1],
-		bench.per_phase[2], bench.per_phase[3], bench.per_phase[4], bench.violations, bench.options, bench.owners);
+		"), %" PRIu64 " bytes lost by the cache, %" PRIu64 " times away, %" PRIu64 " violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1],
+		bench.per_phase[2], bench.per_phase[3], bench.per_phase[4], bench.lost_bytes, bench.times_away, bench.violations, bench.options, bench.owners);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		free(bench.clients[i]);
 	free(bench.bystander);
