@@ -321,8 +321,8 @@ MAY_WAIT int nvme_ctrlr_attach(struct nvme_transport *transport, const struct nv
 	}
 	ctrlr->transport = transport;
 	ctrlr->options = *options;
-	ctrlr->options.queue_depth = options->queue_depth ? MIN(options->queue_depth, (unsigned)NVME_QUEUE_DEPTH_MAX) :
-		NVME_QUEUE_DEPTH_DEFAULT;
+	const unsigned depth = options->queue_depth ? options->queue_depth : (unsigned)NVME_QUEUE_DEPTH_DEFAULT;
+	ctrlr->options.queue_depth = MAX(MIN(depth, (unsigned)NVME_QUEUE_DEPTH_MAX), (unsigned)DEPTH_MIN);
 	ctrlr->options.io_timeout_ns = options->io_timeout_ns ? options->io_timeout_ns : IO_TIMEOUT_S * NS_PER_SEC;
 	ctrlr->options.admin_timeout_ns = options->admin_timeout_ns ? options->admin_timeout_ns : ADMIN_TIMEOUT_S * NS_PER_SEC;
 	ctrlr->home = reactor_self();
