@@ -18,8 +18,8 @@ int admin_create(struct nvme_ctrlr *ctrlr)
 		return -ENOMEM;
 	for (unsigned i = 0; i < ADMIN_SLOTS; i++)
 		ctrlr->slots[i].page = (char *)ctrlr->slot_pages + (size_t)i * PAGE_BYTES;
-	const uint64_t entries = FIELD_GET(CAP_MQES, ctrlr->cap) + 1;
-	return qpair_create(ctrlr, 0, (uint16_t)MIN(entries, (uint64_t)ADMIN_DEPTH), ctrlr->home, &ctrlr->admin);
+	/* CAP.MQES does not speak of the admin queue: AQA has up to 4096 entries for every controller (Base 2.0, 3.1.3.1 and 3.1.3.8). */
+	return qpair_create(ctrlr, 0, ADMIN_DEPTH, ctrlr->home, &ctrlr->admin);
 }
 
 void admin_destroy(struct nvme_ctrlr *ctrlr)
