@@ -4,7 +4,7 @@
  *
  *   CC.EN = 0, wait CSTS.RDY = 0  ->  AQA, ASQ, ACQ  ->  CC.EN = 1, wait CSTS.RDY = 1 (both waits: CAP.TO)
  *   Identify Controller  ->  Number of Queues  ->  volatile cache off, if asked  ->  Doorbell Buffer Config
- *   ->  per I/O queue pair: Create CQ, Create SQ  ->  namespaces  ->  Asynchronous Event requests
+ *   ->  per I/O queue pair: Create CQ, Create SQ  ->  namespaces  ->  Asynchronous Event Configuration and requests
  */
 #include <errno.h>
 
@@ -178,6 +178,16 @@ static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
 	return ctrlr_complain(ctrlr, -ENODEV, "the drive lost power while it was in use, and what its write cache held");
 }
 
+/* After a reset a controller reports what it likes; some report nothing unless asked. One that refuses is no worse than one that has
+ * nothing to report. */
+static MAY_WAIT void set_events(struct nvme_ctrlr *ctrlr)
+{
+	const uint32_t offered = le32_get(ctrlr->identify->oaes) & NVME_OAES_NS_ATTRIBUTE;
+	const uint32_t wanted = NVME_EVENTS_SMART | (offered ? NVME_EVENTS_NS_ATTRIBUTE : 0u);
+	if (set_feature(ctrlr, NVME_FEATURE_ASYNC_EVENTS, wanted, NULL, true) != 0)
+		log_info("%s: refuses to report health and changes of its namespaces", ctrlr->transport->name);
+}
+
 /* ---- queues ---- */
 
 static MAY_WAIT void set_shadow_doorbells(struct nvme_ctrlr *ctrlr)
@@ -279,6 +289,7 @@ MAY_WAIT int ctrlr_bring_up(struct nvme_ctrlr *ctrlr, bool first)
 		err = namespaces_read(ctrlr, !first);
 	if (err)
 		return ctrlr_complain(ctrlr, err, "does not start: %s", strerror(-err));
+	set_events(ctrlr);
 	events_arm(ctrlr);
 	return 0;
 }
