@@ -14,22 +14,43 @@
 
 enum { POLL_READY_US = 500 };
 
-static MAY_WAIT int wait_ready(struct nvme_ctrlr *ctrlr, bool ready)
+/* Until CSTS.RDY is @ready. When it stops, a fatal status is waited for too: it ends with the reset, and when RDY was 0 all along
+ * nothing else tells when that is over; but one that stays is no reason to call a stopped controller running. */
+static MAY_WAIT int await_ready(struct nvme_ctrlr *ctrlr, bool ready)
 {
 	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->ready_timeout_ns;
 	for (;;) {
 		const uint32_t csts = nvme_read32(ctrlr->transport, NVME_REG_CSTS);
+		const bool fatal = FIELD_GET(CSTS_CFS, csts), there = FIELD_GET(CSTS_RDY, csts) == ready;
+		const bool late = reactor_now_ns() >= deadline_ns;
 		if (csts == NVME_CSTS_GONE)
-			return ctrlr_complain(ctrlr, -ENODEV, "the device has vanished: its registers read all ones");
-		if (FIELD_GET(CSTS_RDY, csts) == ready)
+			return -ENODEV;
+		if (there && (ready || !fatal || late))
 			return 0;
-		if (ready && FIELD_GET(CSTS_CFS, csts))
-			return ctrlr_complain(ctrlr, -EIO, "controller fatal status while it starts: power-cycle the device");
-		if (reactor_now_ns() >= deadline_ns)
-			return ctrlr_complain(ctrlr, -ETIMEDOUT, "not %s within the %llu ms that it asks for: power-cycle the device",
-				ready ? "ready" : "stopped", (unsigned long long)(ctrlr->ready_timeout_ns / NS_PER_MS));
+		if (ready && fatal)
+			return -EIO;
+		if (late)
+			return -ETIMEDOUT;
 		if (!ctrlr_pause(ctrlr, POLL_READY_US * NS_PER_US))
-			return ctrlr_complain(ctrlr, -ENODEV, "stopped while it starts");
+			return nvme_transport_gone(ctrlr->transport) ? -ENODEV : -ECANCELED;
+	}
+}
+
+static MAY_WAIT int wait_ready(struct nvme_ctrlr *ctrlr, bool ready)
+{
+	const int err = await_ready(ctrlr, ready);
+	switch (err) {
+	case 0:
+		return 0;
+	case -EIO:
+		return ctrlr_complain(ctrlr, err, "controller fatal status while it starts: power-cycle the device");
+	case -ETIMEDOUT:
+		return ctrlr_complain(ctrlr, err, "not %s within the %llu ms that it asks for: power-cycle the device",
+			ready ? "ready" : "stopped", (unsigned long long)(ctrlr->ready_timeout_ns / NS_PER_MS));
+	case -ECANCELED:
+		return ctrlr_complain(ctrlr, -ENODEV, "the deadline of its stop has passed");
+	default:
+		return ctrlr_complain(ctrlr, err, "the device has vanished");
 	}
 }
 
@@ -37,15 +58,12 @@ MAY_WAIT int ctrlr_disable(struct nvme_ctrlr *ctrlr)
 {
 	uint32_t cc = nvme_read32(ctrlr->transport, NVME_REG_CC);
 	if (cc == NVME_CSTS_GONE)
-		return ctrlr_complain(ctrlr, -ENODEV, "the device has vanished: its registers read all ones");
+		return ctrlr_complain(ctrlr, -ENODEV, "the device has vanished");
 	if (FIELD_GET(CC_EN, cc)) {
 		/* A change of EN before RDY has followed the last one is undefined (3.1.3.5), unless the status is fatal. */
 		const uint32_t csts = nvme_read32(ctrlr->transport, NVME_REG_CSTS);
-		if (!FIELD_GET(CSTS_RDY, csts) && !FIELD_GET(CSTS_CFS, csts)) {
-			const int err = wait_ready(ctrlr, true);
-			if (err == -ENODEV)
-				return err;
-		}
+		if (!FIELD_GET(CSTS_RDY, csts) && !FIELD_GET(CSTS_CFS, csts) && await_ready(ctrlr, true) == -ENODEV)
+			return ctrlr_complain(ctrlr, -ENODEV, "the device has vanished");
 		cc &= ~(uint32_t)(FIELD_SET(CC_EN, 1) | FIELD_SET(CC_SHN, 3));
 		nvme_write32(ctrlr->transport, NVME_REG_CC, cc);
 		ctrlr_wrote(ctrlr);
