@@ -89,6 +89,12 @@ int fs_sync(struct fs *fs)
 	return error;
 }
 
+int fs_checkpoint(struct fs *fs)
+{
+	const int error = fs_sync(fs);
+	return error || fs->read_only ? error : journal_checkpoint(fs);
+}
+
 /* ---- space ---- */
 
 void fs_totals(const struct fs *fs, uint64_t *free_blocks, uint64_t *used_inodes)

@@ -49,6 +49,14 @@ MAY_WAIT int fs_unmount(struct fs *fs);
 /* Frees the memory of a filesystem whose simulated group was abandoned (power cut). No I/O. */
 void fs_abandon(struct fs *fs);
 
+/* Everything applied before the call is durable and, as far as it is metadata, at home: the next mount has nothing to
+ * replay but what came later. From a fiber of reactor 0. */
+MAY_WAIT int fs_checkpoint(struct fs *fs);
+/* Is what @read reads (bytes, whole blocks) the mounted filesystem, as its missing device had it at the end? -ESTALE: no, and
+ * @message says why in half a line ("it holds another filesystem ..."); errors of @read. From a fiber of reactor 0. */
+typedef MAY_WAIT int (*fs_read_fn)(void *context, void *buffer, uint64_t offset, uint32_t length);
+MAY_WAIT int fs_identity_check(struct fs *fs, fs_read_fn read, void *context, char *message, size_t message_size) MUST_CHECK;
+
 const struct fs_super *fs_get_super(const struct fs *fs);
 bool fs_read_only(const struct fs *fs);
 int fs_stopped(const struct fs *fs); /* 0, or the sticky error */

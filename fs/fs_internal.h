@@ -3,7 +3,8 @@
  * The filesystem inside: struct fs is what all reactors share (constant after mount, but for a few atomics), struct owner
  * is what one reactor owns. Code reaches an owner's state only from fibers and messages of that owner.
  *
- *   fs.c         mount, unmount, state blocks        journal*.c   the log (reactor 0), streams, checkpoint, replay
+ *   mount.c      mount, unmount; identity.c: is a device that came back the same
+ *   fs.c         stopping, sync, space, status       journal*.c   the log (reactor 0), streams, checkpoint, replay
  *   cache.c      metadata blocks of one owner        tx.c         reserve, prepare, apply over several owners
  *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
  *   tree.c       B+trees (plan, apply)               dir.c, map.c directories and extent maps on trees

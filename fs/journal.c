@@ -248,6 +248,7 @@ int journal_start(struct fs *fs, const struct replay_result *replay)
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		fs->owners[i]->stream->durable_sequence = journal->durable_sequence;
 	journal->state = replay->state;
+	journal->state_generation = le64_get(replay->state.generation);
 	if (fs->read_only)
 		return 0;
 	journal->state.clean = le32_set(0);

@@ -21,7 +21,10 @@ static MAY_WAIT int state_write_tail(struct journal *journal, const struct targe
 	memcpy(journal->state_buffer, state, sizeof(*state));
 	block_seal(journal->state_buffer, journal->durable_sequence);
 	const int error = bdev_write(journal->owner->channel, journal->state_buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE, IO_FUA);
-	return error ? fs_stop(fs, error, block, "state block write failed") : 0;
+	if (error)
+		return fs_stop(fs, error, block, "state block write failed");
+	journal->state_generation = generation;
+	return 0;
 }
 
 int state_write(struct journal *journal)

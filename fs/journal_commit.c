@@ -198,6 +198,7 @@ static MAY_WAIT int commit_cut(struct journal *journal, const struct cut *cut)
 	error = group_write(journal, blocks);
 	if (error)
 		return error;
+	journal->last_group_block = journal->head_block;
 	journal->head_block = (journal->head_block + blocks) % journal->ring_blocks;
 	journal->previous_crc = crc;
 	journal->next_sequence++;
@@ -226,6 +227,7 @@ static void durable(struct journal *journal)
 {
 	journal->durable_sequence = journal->next_sequence - 1;
 	journal->durable_head_block = journal->head_block;
+	journal->durable_group_block = journal->last_group_block;
 	journal->durable_crc = journal->previous_crc;
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
 		journal->streams[i].durable_number = journal->streams[i].closed_number;

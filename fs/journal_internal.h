@@ -119,6 +119,7 @@ struct journal {
 	uint64_t tail_block, tail_sequence;
 	uint32_t tail_crc;
 	uint64_t durable_sequence, durable_head_block;
+	uint64_t last_group_block, durable_group_block; /* where the groups begin; once there are some */
 	uint32_t durable_crc;
 	uint64_t arrivals, events, flushed_events, flushed_arrivals;
 	uint64_t oldest_pending_ns;
@@ -139,7 +140,8 @@ struct journal {
 	uint64_t lines;                 /* drawn since mount */
 	bool line_drawn;                /* no group may contain parts from both sides of target_memory.through */
 	struct cut cut_memory;          /* the commit fiber's */
-	struct fs_state state;          /* last written */
+	struct fs_state state;          /* last written, or being written */
+	uint64_t state_generation;      /* of the last one that was written durably */
 	uint8_t *state_buffer;
 	struct { uint64_t groups, group_bytes, flushes, checkpoints; } stats;
 };
