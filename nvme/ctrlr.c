@@ -261,7 +261,8 @@ static void look_at_request(struct nvme_ctrlr *ctrlr)
 
 static MAY_WAIT void minder_turn(struct nvme_ctrlr *ctrlr)
 {
-	if (!ctrlr->poked && !ctrlr->reset_wanted)
+	/* A dead one cannot be reset: it waits for its stop. */
+	if (!ctrlr->poked && (!ctrlr->reset_wanted || ctrlr->state != CTRLR_READY))
 		fiber_cond_wait_for(&ctrlr->poke, MINDER_PERIOD_MS * NS_PER_MS, "nothing: the controller is fine");
 	ctrlr->poked = false;
 	if (ctrlr->stop_wanted || ctrlr->state != CTRLR_READY)
