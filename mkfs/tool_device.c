@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "mkfs/tool_device.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blockdev/nvme.h"
+
+#define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
+
+/* What a fiber gets to know from the control thread. */
+struct open_request {
+	struct tool_device *device;
+	const char *target;
+	bool read_only;
+	char *message;
+	size_t message_size;
+};
+struct read_request {
+	struct tool_device *device;
+	uint64_t offset;
+	uint32_t length;
+};
+
+int tool_device_run(struct tool_device *device, int (*fn)(void *arg), void *arg)
+{
+	return reactor_group_run(reactor_group_get(device->group, 0), fn, arg);
+}
+
+MAY_WAIT static int open_fiber(void *arg)
+{
+	const struct open_request *request = arg;
+	struct tool_device *device = request->device;
+	const struct target_options options = {.read_only = request->read_only, .exclusive_lock = true};
+
+	int err = bdev_target_create(device->registry, request->target, &options, device->name, sizeof(device->name),
+		request->message, request->message_size);
+	if (err) {
+		device->name[0] = '\0';
+		return err;
+	}
+	err = bdev_open(device->registry, device->name, !request->read_only, NULL, NULL, &device->desc);
+	if (!err)
+		err = bdev_channel_get(device->desc, &device->channel);
+	if (err) {
+		snprintf(request->message, request->message_size, "%s: cannot be used: %s; try again", request->target,
+			strerror(-err));
+		return err;
+	}
+	device->size_bytes = bdev_size_bytes(bdev_get_limits(bdev_desc_bdev(device->desc)));
+	return 0;
+}
+
+MAY_WAIT static int close_fiber(void *arg)
+{
+	struct tool_device *device = arg;
+
+	if (device->channel)
+		bdev_channel_put(device->channel);
+	if (device->desc)
+		bdev_close(device->desc);
+	return bdev_remove(device->registry, device->name, CLOSE_DEADLINE_NS);
+}
+
+static int runtime_init(struct tool_device *device, const char *target)
+{
+	const struct reactor_options options = {.count = 1, .fiber_count = 16};
+	struct memory_options memory = {0};
+	int err = nvme_target_memory(target, &memory) ? memory_init(&memory) : 0;
+
+	if (!err)
+		err = reactor_group_create(&options, &device->group);
+	if (!err)
+		err = reactor_group_start(device->group);
+	if (!err)
+		err = bdev_registry_create(device->group, &device->registry);
+	if (err)
+		return err;
+	device->buffer = dma_alloc(TOOL_BUFFER_BYTES, 4096);
+	return device->buffer ? 0 : -ENOMEM;
+}
+
+int tool_device_open(const char *target, bool read_only, struct tool_device **out, char *message, size_t message_size)
+{
+	struct tool_device *device = calloc(1, sizeof(*device));
+	int err = device ? runtime_init(device, target) : -ENOMEM;
+
+	if (err) {
+		snprintf(message, message_size, "%s: this program cannot start: %s; free some memory and try again", target,
+			strerror(-err));
+	} else {
+		struct open_request request = {device, target, read_only, message, message_size};
+		err = tool_device_run(device, open_fiber, &request);
+	}
+	if (err)
+		tool_device_close(device);
+	else
+		*out = device;
+	return err;
+}
+
+void tool_device_close(struct tool_device *device)
+{
+	if (!device)
+		return;
+	/* One that is not released in time is given back by the end of the process. */
+	const bool stuck = device->name[0] && tool_device_run(device, close_fiber, device);
+	if (device->group)
+		reactor_group_stop(device->group);
+	if (stuck)
+		return;
+	if (device->registry)
+		bdev_registry_destroy(device->registry);
+	if (device->group)
+		reactor_group_destroy(device->group);
+	dma_free(device->buffer);
+	free(device);
+}
+
+MAY_WAIT static int read_fiber(void *arg)
+{
+	const struct read_request *request = arg;
+
+	return bdev_read(request->device->channel, request->device->buffer, request->offset, request->length);
+}
+
+int tool_device_read(struct tool_device *device, uint64_t offset, uint32_t length, void *data)
+{
+	struct read_request request = {device, offset, length};
+	const int err = tool_device_run(device, read_fiber, &request);
+
+	if (!err)
+		memcpy(data, device->buffer, length);
+	return err;
+}
