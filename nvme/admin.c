@@ -85,28 +85,33 @@ static int slot_result(struct nvme_ctrlr *ctrlr, struct admin_slot *slot, const 
 	return err;
 }
 
+/* Waits for a change. False: no longer; the device is gone, or time is up, the caller's or that of a stop. The minder may be the one that
+ * waits, so nobody else looks at the registers. */
+static MAY_WAIT bool admin_wait(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns, const char *why)
+{
+	const uint64_t now_ns = reactor_now_ns();
+	const uint64_t end_ns = ctrlr->stop_wanted ? MIN(deadline_ns, ctrlr->stop_deadline_ns) : deadline_ns;
+	if (now_ns >= end_ns || ctrlr_vanished(ctrlr))
+		return false;
+	fiber_cond_wait_for(&ctrlr->changed, MIN(end_ns - now_ns, MINDER_PERIOD_MS * NS_PER_MS), why);
+	return true;
+}
+
 MAY_WAIT int admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin, uint32_t *dw0)
 {
 	assert(admin->length <= PAGE_BYTES);
 	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->options.admin_timeout_ns;
 	struct admin_slot *slot;
-	while (!(slot = slot_find(ctrlr))) {
-		const uint64_t now_ns = reactor_now_ns();
-		if (now_ns >= deadline_ns)
-			return -ETIMEDOUT;
-		fiber_cond_wait_for(&ctrlr->changed, deadline_ns - now_ns, "a slot for an admin command");
-	}
+	while (!(slot = slot_find(ctrlr)))
+		if (!admin_wait(ctrlr, deadline_ns, "a slot for an admin command"))
+			return ctrlr_gone(ctrlr) ? -ENODEV : -ETIMEDOUT;
 	slot_submit(ctrlr, slot, admin);
-	while (!slot->done) {
-		const uint64_t now_ns = reactor_now_ns();
-		if (now_ns >= deadline_ns || ctrlr_gone(ctrlr))
-			break;
-		fiber_cond_wait_for(&ctrlr->changed, MIN(deadline_ns - now_ns, MINDER_PERIOD_MS * NS_PER_MS), "an admin command");
-	}
+	while (!slot->done && admin_wait(ctrlr, deadline_ns, "an admin command"))
+		;
 	if (slot->done)
 		return slot_result(ctrlr, slot, admin, dw0);
 	slot->abandoned = true;
-	if (ctrlr_gone(ctrlr))
+	if (ctrlr_gone(ctrlr) || reactor_now_ns() < deadline_ns)
 		return -ENODEV;
 	log_warn("%s: admin command %02x is not answered", ctrlr->transport->name, admin->command.opcode);
 	ctrlr->reset_wanted = true;

@@ -74,6 +74,13 @@ bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr)
 	return nvme_transport_gone(ctrlr->transport);
 }
 
+bool ctrlr_vanished(struct nvme_ctrlr *ctrlr)
+{
+	if (!nvme_transport_gone(ctrlr->transport) && nvme_read32(ctrlr->transport, NVME_REG_CSTS) == NVME_CSTS_GONE)
+		mark_gone(ctrlr);
+	return nvme_transport_gone(ctrlr->transport);
+}
+
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns)
 {
 	fiber_sleep(ns);
@@ -352,6 +359,7 @@ MAY_WAIT void nvme_ctrlr_stop(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns)
 	if (!ctrlr->stop_wanted)
 		ctrlr->stop_deadline_ns = reactor_now_ns() + MIN(deadline_ns, 3600 * NS_PER_SEC);
 	ctrlr->stop_wanted = true;
+	fiber_cond_broadcast(&ctrlr->changed);
 	ctrlr_poke(ctrlr);
 	while (ctrlr->minder_running)
 		fiber_cond_wait(&ctrlr->changed, "a controller to stop");

@@ -198,12 +198,16 @@ static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
 
 /* After a reset a controller reports what it likes; some report nothing unless asked. One that refuses is no worse than one that has
  * nothing to report. */
-static MAY_WAIT void set_events(struct nvme_ctrlr *ctrlr)
+static MAY_WAIT int set_events(struct nvme_ctrlr *ctrlr)
 {
 	const uint32_t offered = le32_get(ctrlr->identify->oaes) & NVME_OAES_NS_ATTRIBUTE;
 	const uint32_t wanted = NVME_EVENTS_SMART | (offered ? NVME_EVENTS_NS_ATTRIBUTE : 0u);
-	if (set_feature(ctrlr, NVME_FEATURE_ASYNC_EVENTS, wanted, NULL, true) != 0)
+	const int err = set_feature(ctrlr, NVME_FEATURE_ASYNC_EVENTS, wanted, NULL, true);
+	if (err == -ENODEV || err == -ETIMEDOUT)
+		return err;
+	if (err)
 		log_info("%s: refuses to report health and changes of its namespaces", ctrlr->transport->name);
+	return 0;
 }
 
 /* ---- queues ---- */
@@ -305,9 +309,10 @@ MAY_WAIT int ctrlr_bring_up(struct nvme_ctrlr *ctrlr, bool first)
 	err = create_queues(ctrlr);
 	if (!err)
 		err = namespaces_read(ctrlr, !first);
+	if (!err)
+		err = set_events(ctrlr);
 	if (err)
 		return ctrlr_complain(ctrlr, err, "does not start: %s", strerror(-err));
-	set_events(ctrlr);
 	events_arm(ctrlr);
 	return 0;
 }

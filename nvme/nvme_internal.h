@@ -203,6 +203,8 @@ void ctrlr_poke(struct nvme_ctrlr *ctrlr); /* home reactor */
 int ctrlr_complain(struct nvme_ctrlr *ctrlr, int err, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Reads CSTS; true when the device is gone (and remembers it). */
 bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr);
+/* True when the registers read all ones (and remembers it), or the guard has said so. Says nothing of a reset under way. */
+bool ctrlr_vanished(struct nvme_ctrlr *ctrlr);
 /* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed). */
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns);
 bool ctrlr_gone(const struct nvme_ctrlr *ctrlr);
