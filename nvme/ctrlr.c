@@ -115,14 +115,14 @@ static int check_capabilities(struct nvme_ctrlr *ctrlr)
 		mark_gone(ctrlr);
 		return ctrlr_complain(ctrlr, -ENODEV, "the device does not answer: is it plugged in and powered?");
 	}
+	/* 0 is not allowed, but seen: taken for the smallest. */
+	ctrlr->ready_timeout_ns = MAX(FIELD_GET(CAP_TO, ctrlr->cap), 1ull) * 500 * NS_PER_MS;
 	if (!FIELD_GET(CAP_CSS_NVM, ctrlr->cap))
 		return ctrlr_complain(ctrlr, -EOPNOTSUPP, "has no NVM command set: not supported");
 	if (FIELD_GET(CAP_MPSMIN, ctrlr->cap) != 0)
 		return ctrlr_complain(ctrlr, -EOPNOTSUPP, "wants memory pages larger than 4 KiB: not supported");
 	if (FIELD_GET(CAP_MQES, ctrlr->cap) + 1 < DEPTH_MIN)
 		return ctrlr_complain(ctrlr, -EOPNOTSUPP, "has queues of one entry: not supported");
-	/* 0 is not allowed, but seen: taken for the smallest. */
-	ctrlr->ready_timeout_ns = MAX(FIELD_GET(CAP_TO, ctrlr->cap), 1ull) * 500 * NS_PER_MS;
 	ctrlr->dstrd = (unsigned)FIELD_GET(CAP_DSTRD, ctrlr->cap);
 	if (nvme_cq_doorbell((uint16_t)ctrlr->qpair_count, ctrlr->dstrd) + 4 > ctrlr->transport->bar_bytes)
 		return ctrlr_complain(ctrlr, -EMFILE, "its registers have no room for %u queue pairs: use fewer reactors",
