@@ -95,11 +95,12 @@ struct nvme_fake {
 	struct fake_ns namespaces[FAKE_NS_MAX];
 	uint16_t io_queues;           /* granted by Number of Queues */
 	bool cache_on, cache_refused, cache_unknown;
-	bool no_active_list, no_descriptors;
+	bool no_active_list, no_descriptors, garbled_descriptors;
 	uint64_t ready_delay_ns, stop_delay_ns, shutdown_delay_ns;
 	bool never_ready, never_stops, never_shuts_down, fatal_when_enabled;
 	uint64_t latency_max_ns;      /* of I/O, random up to this */
 	bool hold;                    /* I/O stays until fake_release */
+	bool doorbells_out_of_sight;  /* the stride is too large for the bar of the fake */
 	bool shadow_awake;            /* looks at the shadow doorbells by itself: event indexes stay where they are */
 	enum fake_vanish vanish_as;
 	struct fake_rule rules[FAKE_RULES_MAX];
@@ -122,7 +123,7 @@ struct nvme_fake {
 	unsigned aborts_under_way;
 	uint32_t features[FAKE_FEATURES_MAX]; /* as set last */
 	bool feature_set[FAKE_FEATURES_MAX];
-	bool alive_answer, request_pending;
+	bool alive_answer, shutdown_complete;
 	int request_fd;
 	char complaint[256];          /* the first thing that the driver did wrong */
 };
@@ -140,6 +141,9 @@ void fake_rules_clear(struct nvme_fake *fake);
 struct fake_ns *fake_ns(struct nvme_fake *fake, uint32_t nsid);
 uint8_t *fake_ns_data(struct fake_ns *ns);
 uint64_t fake_random(struct nvme_fake *fake, uint64_t bound);
+
+uint32_t fake_get(const struct nvme_fake *fake, uint32_t reg);
+void fake_set(struct nvme_fake *fake, uint32_t reg, uint32_t value);
 
 /* The following from anywhere in the simulation. */
 void fake_vanish(struct nvme_fake *fake);

@@ -16,9 +16,11 @@ struct fake_ns *fake_ns(struct nvme_fake *fake, uint32_t nsid)
 
 uint8_t *fake_ns_data(struct fake_ns *ns)
 {
-	if (!ns->data)
-		ns->data = calloc(ns->blocks, (size_t)1 << ns->shift);
-	assert(ns->data);
+	if (!ns->data) {
+		ns->data = aligned_alloc(FAKE_PAGE, ns->blocks << ns->shift);
+		assert(ns->data);
+		memset(ns->data, 0, ns->blocks << ns->shift);
+	}
 	return ns->data;
 }
 
@@ -152,10 +154,14 @@ static void identify_ns(struct nvme_id_ns *id, const struct fake_ns *ns)
 	id->dlfeat = 1;
 }
 
-static void identify_descriptors(uint8_t *page, const struct fake_ns *ns)
+static void identify_descriptors(struct nvme_fake *fake, uint8_t *page, const struct fake_ns *ns)
 {
 	if (!ns || ns->inactive)
 		return;
+	if (fake->garbled_descriptors) {
+		memset(page, 0xff, FAKE_PAGE);
+		return;
+	}
 	*(struct nvme_ns_descriptor *)page = (struct nvme_ns_descriptor){.type = NVME_NS_ID_UUID, .length = 16};
 	memcpy(page + 4, ns->uuid, 16);
 	*(struct nvme_ns_descriptor *)(page + 20) = (struct nvme_ns_descriptor){.type = NVME_NS_ID_CSI, .length = 1};
@@ -183,7 +189,7 @@ static void do_identify(struct nvme_fake *fake, struct fake_command *held)
 	else if (cns == NVME_CNS_ACTIVE_NS && !fake->no_active_list)
 		identify_active(fake, (le32_t *)page);
 	else if (cns == NVME_CNS_NS_DESCRIPTORS && !fake->no_descriptors)
-		identify_descriptors(page, ns);
+		identify_descriptors(fake, page, ns);
 	else
 		held->status = NVME_SC_INVALID_FIELD;
 	if (held->status == 0)

@@ -102,14 +102,37 @@ MAY_WAIT static int stop_fake(void *arg)
 	return 0;
 }
 
-void rig_fini(struct rig *rig)
+/* No fiber, timer or poller of the driver may be left. */
+static void expect_silence(struct rig *rig)
 {
-	rig_detach(rig);
+	enum { STEPS_MAX = 1000 };
+	unsigned steps = 0;
+	while (reactor_group_sim_step(rig->group))
+		assert_true(++steps < STEPS_MAX);
+}
+
+static void fake_end(struct rig *rig)
+{
 	assert_string_equal(rig->fake.complaint, "");
 	assert_int_equal(rig->fake.releases, rig->attached_once);
 	rig_run(rig, 0, stop_fake, &rig->fake);
-	reactor_group_destroy(rig->group);
+	expect_silence(rig);
 	fake_fini(&rig->fake);
+}
+
+void rig_renew(struct rig *rig)
+{
+	assert_null(rig->ctrlr);
+	fake_end(rig);
+	fake_init(&rig->fake, "fake:0", 5);
+	rig->attached_once = false;
+}
+
+void rig_fini(struct rig *rig)
+{
+	rig_detach(rig);
+	fake_end(rig);
+	reactor_group_destroy(rig->group);
 	log_set_sink(NULL, NULL);
 }
 
@@ -119,6 +142,19 @@ MAY_WAIT static int sleep_ns(void *arg)
 {
 	fiber_sleep(*(const uint64_t *)arg);
 	return 0;
+}
+
+static int now_ns(void *arg)
+{
+	*(uint64_t *)arg = reactor_now_ns();
+	return 0;
+}
+
+uint64_t rig_now(struct rig *rig)
+{
+	uint64_t now;
+	rig_run(rig, 0, now_ns, &now);
+	return now;
 }
 
 void rig_sleep(struct rig *rig, uint64_t ns) { rig_run(rig, 0, sleep_ns, &ns); }

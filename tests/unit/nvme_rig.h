@@ -41,9 +41,12 @@ int rig_attach(struct rig *rig) MUST_CHECK;
 void rig_stop(struct rig *rig, uint64_t deadline_ns);
 /* Stop if need be, destroy. */
 void rig_detach(struct rig *rig);
+/* After an attach that failed: another fake, as if the device had been put right. */
+void rig_renew(struct rig *rig);
 /* Detach if need be; what the fake has to complain of fails the test, and so does a transport that was not released once. */
 void rig_fini(struct rig *rig);
 void rig_run(struct rig *rig, unsigned reactor, int (*fn)(void *arg), void *arg);
+uint64_t rig_now(struct rig *rig);
 void rig_sleep(struct rig *rig, uint64_t ns);
 /* Sleeps in steps of a millisecond until done(arg), at most @limit_ns: fails then. */
 void rig_until(struct rig *rig, bool (*done)(struct rig *rig, void *arg), void *arg, uint64_t limit_ns);
