@@ -166,13 +166,18 @@ static MAY_WAIT void stop_queues(struct nvme_ctrlr *ctrlr)
 		qpair_stop(ctrlr->admin);
 }
 
+static MAY_WAIT void wait_for_answers(struct nvme_ctrlr *ctrlr)
+{
+	while (for_each_qpair(ctrlr, qpair_unanswered) || (ctrlr->admin && qpair_unanswered(ctrlr->admin)))
+		fiber_yield();
+}
+
 static MAY_WAIT void kill_queues(struct nvme_ctrlr *ctrlr)
 {
 	for_each_qpair(ctrlr, qpair_kill);
 	if (ctrlr->admin)
 		qpair_kill(ctrlr->admin);
-	while (for_each_qpair(ctrlr, qpair_unanswered) || (ctrlr->admin && qpair_unanswered(ctrlr->admin)))
-		fiber_yield();
+	wait_for_answers(ctrlr);
 }
 
 static MAY_WAIT void die(struct nvme_ctrlr *ctrlr, const char *why)
@@ -378,6 +383,7 @@ static MAY_WAIT void wait_for_pokes(struct nvme_ctrlr *ctrlr)
 MAY_WAIT int nvme_ctrlr_destroy(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns)
 {
 	assert(ctrlr->state == CTRLR_STOPPED);
+	wait_for_answers(ctrlr); /* to what was submitted after the stop */
 	for (unsigned i = 0; i < ctrlr->qpair_count; i++)
 		if (ctrlr->qpairs[i] && ctrlr->qpairs[i]->poller.reactor)
 			reactor_call_nowait(ctrlr->qpairs[i]->reactor, qpair_close, ctrlr->qpairs[i]);

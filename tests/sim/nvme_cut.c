@@ -22,10 +22,19 @@
 
 enum { CLIENTS = 2, STEPS_MAX = 200000 };
 
-enum phase { PHASE_MOUNT, PHASE_IDLE, PHASE_WORK, PHASE_CHECKPOINT, PHASE_UNMOUNT, PHASE_COUNT };
-static const char *const phase_names[] = {"mount", "idle", "work", "checkpoint", "unmount"};
+enum phase { PHASE_MKFS, PHASE_MOUNT, PHASE_IDLE, PHASE_WORK, PHASE_CHECKPOINT, PHASE_UNMOUNT, PHASE_COUNT };
+static const char *const phase_names[] = {"mkfs", "mount", "idle", "work", "checkpoint", "unmount"};
+
+/* Of a mkfs on the drive. */
+struct format {
+	struct mkfs_options options;
+	struct bdev_channel *channel;
+	struct fs_super super;
+	uint8_t block[FS_BLOCK_SIZE];
+};
 
 struct bench {
+	struct format format;
 	uint64_t seed, random, rounds;
 	unsigned owners, ops;
 	uint64_t size;
@@ -45,8 +54,10 @@ struct bench {
 	int error;
 	const char *broken;
 	/* results */
-	uint64_t violations, per_phase[PHASE_COUNT], lost_bytes, times_away;
+	uint64_t violations, per_phase[PHASE_COUNT], lost_bytes, times_away, busy_cuts;
 };
+
+static bool clients_done(void *arg);
 
 /* ---- the drive leaves ---- */
 
@@ -57,6 +68,7 @@ static MAY_WAIT void pull(void *arg)
 	size_t count;
 	const struct record_entry *entries = record_log_entries(bench->log, &count);
 	bench->at = count ? entries[count - 1].submitted : 0;
+	bench->busy_cuts += bench->phase >= PHASE_WORK && bench->phase <= PHASE_CHECKPOINT && !clients_done(bench);
 	emu_pull(nvme_device_emu(device));
 	struct emu_stats stats;
 	emu_stats_read(nvme_device_emu(device), &stats);
@@ -114,10 +126,41 @@ static MAY_WAIT int remove_other(void *arg)
 	return bdev_remove(bench->sim.registry, "other", NS_PER_SEC);
 }
 
+static MAY_WAIT int format_write(void *arg, uint64_t block, const void *data)
+{
+	struct format *format = arg;
+	int err = block == FS_SUPER_BLOCK ? bdev_flush(format->channel) : 0;
+	memcpy(format->block, data, FS_BLOCK_SIZE);
+	if (!err)
+		err = bdev_write(format->channel, format->block, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE, 0);
+	return err;
+}
+
+/* As mkfs.lanefs does it, block by block. */
+static MAY_WAIT int format(struct bench *bench)
+{
+	struct format *format = &bench->format;
+	struct bdev_desc *desc;
+	int err = bdev_open(bench->sim.registry, "record", true, NULL, NULL, &desc);
+	if (err)
+		return err;
+	if (bdev_channel_get(desc, &format->channel))
+		sim_fail("nvme_cut: no channel");
+	const struct mkfs_io io = {.write = format_write, .arg = format};
+	err = mkfs_format(&format->options, &io, &format->super, bench->sim.message, sizeof(bench->sim.message));
+	if (!err)
+		err = bdev_flush(format->channel);
+	bdev_channel_put(format->channel);
+	bdev_close(desc);
+	return err;
+}
+
 static MAY_WAIT void phase_main(void *arg)
 {
 	struct bench *bench = arg;
-	if (bench->phase == PHASE_MOUNT)
+	if (bench->phase == PHASE_MKFS)
+		bench->error = format(bench);
+	else if (bench->phase == PHASE_MOUNT)
 		bench->error = mount_first(bench);
 	else if (bench->phase == PHASE_CHECKPOINT)
 		bench->error = journal_checkpoint(bench->sim.fs);
@@ -150,10 +193,23 @@ static void start_client(struct bench *bench, struct fiber_start_remote *start, 
 	fiber_start_on(reactor_group_get(bench->sim.group, reactor % bench->owners), start);
 }
 
+static uint64_t ops_done(const struct bench *bench)
+{
+	uint64_t done = 0;
+	for (unsigned i = 0; i < CLIENTS; i++)
+		done += bench->clients[i]->model.op_count;
+	return done;
+}
+
 static void pull_at_some_step(struct bench *bench, struct fiber_start_remote *start)
 {
 	struct reactor *home = reactor_group_get(bench->sim.group, 0);
-	static const unsigned long steps[PHASE_COUNT] = {400, 200, 20000, 8000, 1500};
+	static const unsigned long steps[PHASE_COUNT] = {600, 400, 200, 400, 400, 1500};
+	/* Amid work the moment is drawn by what is done, so that it falls anywhere in it. */
+	const bool working = bench->phase == PHASE_WORK || bench->phase == PHASE_CHECKPOINT;
+	const uint64_t ops = working ? sim_rand(&bench->random) % ((uint64_t)CLIENTS * bench->ops) : 0;
+	while (ops_done(bench) < ops && reactor_group_sim_step(bench->sim.group))
+		;
 	const uint64_t wanted = sim_rand(&bench->random) % steps[bench->phase];
 	for (uint64_t i = 0; i < wanted && reactor_group_sim_step(bench->sim.group); i++)
 		;
@@ -339,14 +395,17 @@ static void do_round(struct bench *bench)
 	bench->notice_by_itself = sim_rand(&bench->random) & 1;
 	bench->phase = bench->work_only || bench->returns ? PHASE_WORK : (enum phase)(sim_rand(&bench->random) % PHASE_COUNT);
 	memset(bench->memory, 0xa5, bench->size);
-	sim_mkfs(bench->memory, &format);
+	if (bench->phase != PHASE_MKFS)
+		sim_mkfs(bench->memory, &format);
+	bench->format.options = (struct mkfs_options){.size_bytes = format.size, .journal_bytes = format.journal_bytes,
+		.ag_bytes = format.ag_bytes, .fsid = bench->seed, .journal_id = bench->seed, .first_sequence = 1, .small = true};
 	memset(bench->other, 0x5a, bench->size);
 	sim_mkfs(bench->other, &format);
 	machine_create(bench);
 	struct reactor *home = reactor_group_get(bench->sim.group, 0);
 	if (reactor_group_run(home, set_up_bystander, bench))
 		sim_fail("nvme_cut: set-up of the bystander");
-	if (bench->phase != PHASE_MOUNT && (reactor_group_run(home, mount_first, bench) || reactor_group_run(home, set_up, bench)))
+	if (bench->phase > PHASE_MOUNT && (reactor_group_run(home, mount_first, bench) || reactor_group_run(home, set_up, bench)))
 		sim_fail("nvme_cut: set-up: %s", bench->sim.message);
 	bench->per_phase[bench->phase]++;
 	if (bench->returns)
@@ -362,9 +421,9 @@ static void do_round(struct bench *bench)
 	record_log_put(bench->log);
 	reactor_group_run(home, remove_other, bench);
 	sim_destroy(&bench->sim);
-	if (bench->phase != PHASE_MOUNT)
+	if (bench->phase > PHASE_MOUNT)
 		judge(bench);
-	else if (sim_fsck(bench->memory, bench->size, true, "after the cut"))
+	else if (bench->phase == PHASE_MOUNT && sim_fsck(bench->memory, bench->size, true, "after the cut"))
 		bench->broken = "fsck finds damage after a cut while mounting";
 	report(bench);
 }
@@ -434,9 +493,11 @@ int main(int argc, char **argv)
 	bench.bystander = calloc(1, sizeof(*bench.bystander));
 	for (uint64_t i = 0; i < bench.rounds; i++, bench.seed++)
 		do_round(&bench);
-	printf("nvme_cut: %" PRIu64 " rounds (mount %" PRIu64 ", idle %" PRIu64 ", work %" PRIu64 ", checkpoint %" PRIu64 ", unmount %" PRIu64
-		"), %" PRIu64 " bytes lost by the cache, %" PRIu64 " times away, %" PRIu64 " violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1],
-		bench.per_phase[2], bench.per_phase[3], bench.per_phase[4], bench.lost_bytes, bench.times_away, bench.violations, bench.options, bench.owners);
+	printf("nvme_cut: %" PRIu64 " rounds (mkfs %" PRIu64 ", mount %" PRIu64 ", idle %" PRIu64 ", work %" PRIu64 ", checkpoint %" PRIu64 ", unmount %" PRIu64
+		"), %" PRIu64 " cuts amid work, %" PRIu64 " bytes lost by the cache, %" PRIu64 " times away, %" PRIu64 " violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1],
+		bench.per_phase[2], bench.per_phase[3], bench.per_phase[4],
+		bench.per_phase[5], bench.busy_cuts,
+		bench.lost_bytes, bench.times_away, bench.violations, bench.options, bench.owners);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		free(bench.clients[i]);
 	free(bench.bystander);
