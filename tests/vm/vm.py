@@ -147,22 +147,17 @@ class Boot:
 
 
 def choose(options, tap):
-    """The scenarios to run. One that was asked for by name and cannot run is a failure, others are only noted."""
-    names = {scenario.name for scenario in SCENARIOS}
-    for name in set(options.scenario) - names:
+    """The scenarios to run. A name that does not exist is a failure; those that wait for something are only noted."""
+    for name in set(options.scenario) - {scenario.name for scenario in SCENARIOS}:
         tap.result(False, f'{name}: there is no such scenario')
     chosen = []
     for scenario in SCENARIOS:
-        if options.scenario and scenario.name not in options.scenario:
-            continue
         if options.machine and scenario.machine not in options.machine:
             continue
-        if scenario.enabled():
+        if scenario.name in options.scenario or not options.scenario and not scenario.waits_for:
             chosen.append(scenario)
-        elif options.scenario:
-            tap.result(False, f'{scenario.name}: {scenario.needs} is not there')
-        else:
-            tap.note(f'{scenario.name}: not run before there is {scenario.needs}')
+        elif not options.scenario:
+            tap.note(f'{scenario.name}: not run, it waits for {scenario.waits_for}')
     return chosen
 
 
@@ -176,7 +171,8 @@ def main():
     options = parser.parse_args()
     if options.list:
         for scenario in SCENARIOS:
-            print(f'{scenario.name:16} on {scenario.machine:8} {"" if scenario.enabled() else "waits for " + scenario.needs}')
+            waits = f'waits for {scenario.waits_for}' if scenario.waits_for else ''
+            print(f'{scenario.name:16} on {scenario.machine:8} {waits}')
         return 0
     if not options.build:
         parser.error('--build is needed')

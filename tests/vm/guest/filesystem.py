@@ -27,12 +27,20 @@ def work_in(driver, *names):
 def on_device(driver, name):
     volume = Volume(device(name))
     ours = driver != 'nvme'
-    seen = {}
+    seen, lost = {}, []
 
-    def named(text):
-        return case(f'{name} through {driver}: {text}')
+    def named(text, others_need_it=False):
+        """A case on this device; when one that the others need has failed, they fail without being tried."""
+        def register(function):
+            def guarded():
+                equal(lost, [], 'not tried after the failure of')
+                lost.extend([text] if others_need_it else [])
+                function()
+                lost.clear()
+            case(f'{name} through {driver}: {text}')(guarded)
+        return register
 
-    @named('mkfs, mount')
+    @named('mkfs, mount', others_need_it=True)
     def format_and_mount():
         volume.use(driver).mkfs()
         volume.fsck()
@@ -56,7 +64,7 @@ def on_device(driver, name):
     def sqlite():
         sqlite_work(volume.top())
 
-    @named('all is still there after unmounting and mounting again; fsck is clean')
+    @named('all is still there after unmounting and mounting again; fsck is clean', others_need_it=True)
     def again():
         volume.remount()
         compare_tree(volume.top())
@@ -66,7 +74,7 @@ def on_device(driver, name):
         volume.fsck()
         volume.fsck_on_host()
 
-    @named('kill -9 of the daemon: it mounts again, nothing synced is lost')
+    @named('kill -9 of the daemon: it mounts again, nothing synced is lost', others_need_it=True)
     def crash():
         volume.mount()
         copy_tree(volume.top(), 'second')
@@ -83,7 +91,7 @@ def on_device(driver, name):
     if not ours:
         return
 
-    @named('what our driver wrote the kernel driver reads')
+    @named('what our driver wrote the kernel driver reads', others_need_it=True)
     def ours_to_kernel():
         volume.use('nvme')
         volume.fsck()
@@ -91,7 +99,7 @@ def on_device(driver, name):
         equal(hashes(volume.top()) == seen, True, 'the same files with the same content')
         check_git(volume.top())
 
-    @named('what the kernel driver wrote our driver reads')
+    @named('what the kernel driver wrote our driver reads', others_need_it=True)
     def kernel_to_ours():
         run('cp', '-a', f'{volume.top()}/tree/p1', f'{volume.top()}/by-kernel')
         volume.umount()

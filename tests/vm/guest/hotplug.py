@@ -2,7 +2,7 @@
 """Devices leave and come back under the kernel's driver, in every way that the other scenarios use."""
 import threading
 
-from vmguest import MIB, PLAN, case, device, equal, main, note, pattern, read_direct, wait_for, write_pattern
+from vmguest import MIB, PLAN, case, device, equal, main, note, pattern, read_direct, run, wait_for, write_pattern
 
 one = device('nvme1')
 NATIVE = PLAN['native']
@@ -41,7 +41,27 @@ def surprise():
     usable()
 
 
+def slot_switch():
+    one.slot_power_off()
+    wait_for(lambda: not one.there(), 'gone in the guest')
+    wait_for(one.deleted, 'gone in QEMU')
+    one.plug()
+    usable()
+
+
+@case('memory decode off under vfio-pci; remove and rescan mend it')
+def decode():
+    one.bind('vfio-pci')
+    one.decode_off()
+    equal(int(run('setpci', '-s', one.address(), 'COMMAND').stdout, 16) & 2, 0, 'memory decode')
+    one.sysfs_remove()
+    one.sysfs_rescan()
+    one.bind('nvme')
+    usable()
+
+
 if NATIVE:
+    case('the switch of the slot')(slot_switch)
     case('the slot loses its power while the kernel does not look; the device comes back')(surprise)
 else:
     note('ACPI hotplug has no slot power to switch off')

@@ -16,7 +16,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, f'{os.path.dirname(os.path.dirname(HERE))}/mounted')
-from lanefs_test import MIB, Skip, equal, explain, note, run, wait_for  # noqa: E402,F401 (programs take them from here)
+# noqa comments: the programs take these from here.
+from lanefs_test import BUILD, MIB, SOURCE, Skip, equal, explain, note, run, wait_for  # noqa: E402,F401
 
 PCI = '/sys/bus/pci'
 SHARE = '/vm'
@@ -158,6 +159,16 @@ class PciDevice:
     def sysfs_rescan(self):
         write(f'{PCI}/devices/{self.port}/rescan', '1')
         wait_for(self.there, f'there: {self.name}')
+
+    def slot_power_off(self):
+        """Orderly, by the slot's switch in sysfs; the slot is dark afterwards. Blocks as sysfs_remove does."""
+        address = self.address().rsplit('.', 1)[0]
+        slot = next(path for path in glob.glob(f'{PCI}/slots/*') if read(f'{path}/address') == address)
+        write(f'{slot}/power', '0')
+
+    def decode_off(self):
+        """Surprise: it no longer answers at its addresses, and no event tells. The device itself stays."""
+        run('setpci', '-s', self.address(), 'COMMAND=0:2')
 
     def slot_is_off(self):
         control = int(run('setpci', '-s', self.port, SLOT_CONTROL).stdout, 16)

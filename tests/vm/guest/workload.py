@@ -13,7 +13,7 @@ import subprocess
 
 from vmguest import equal, request, run, write
 
-from lanefs_test import FSCK, MKFS, Image, sha256, work_dir
+from lanefs_test import FSCK, LANEFS, MKFS, Image, sha256, work_dir
 
 FILES = 1000
 GIT = ['git', '-c', 'gc.auto=0', '-c', 'maintenance.auto=false', '-c', 'user.name=test', '-c', 'user.email=test@localhost']
@@ -22,7 +22,8 @@ HUGEPAGES = 64  # of 2 MiB each
 
 
 class Volume(Image):
-    """Has Image's mount, umount, kill, status and fsck; its path is the target of the guise."""
+    """Has Image's mount, umount, kill, status and fsck; its path is the target of the guise. The daemon's log of every mount
+    is kept in the share."""
 
     def __init__(self, device):
         super().__init__(device.name, format=False)
@@ -32,6 +33,8 @@ class Volume(Image):
 
     def use(self, driver):
         """driver: nvme, vfio-pci or uio_pci_generic."""
+        if self.device.driver() != driver:
+            run(LANEFS, 'bind', self.device.address(), '--driver', driver)
         self.device.bind(driver)
         self.path = self.device.block_device() if driver == 'nvme' else self.device.address()
         self.options = 'hugepages' if driver == 'uio_pci_generic' else ''
