@@ -3,7 +3,7 @@
  * The NVMe driver. A controller is attached over a transport; it has one I/O queue pair per reactor of the group, used by
  * that reactor alone, without locks.
  *
- * A request goes: nvme_submit -> tracker (its index is the command identifier; software queue when none is free) -> PRP
+ * A request goes: nvme_submit -> tracker (its index is in the command identifier; software queue when none is free) -> PRP
  * entries -> submission ring -> one doorbell write per turn. Completions are taken in order by the phase bit, one doorbell
  * write per batch; done() is called when the tracker is free again.
  *

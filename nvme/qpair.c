@@ -2,6 +2,9 @@
 /*
  * A queue pair on its reactor: submit, poll, complete.
  *
+ * A command identifier is the index of its tracker and a number that grows with each use, so that an answer to an earlier command of
+ * the tracker, given twice or late, is not taken for the answer to this one.
+ *
  * There are depth - 1 trackers, one less than ring entries, so neither ring can overflow: an entry of the submission ring is
  * free at the latest when its command has completed. Requests beyond wait in line.
  *
@@ -15,6 +18,10 @@
 #include "nvme/nvme_internal.h"
 #include "reactor/log.h"
 #include "reactor/memory.h"
+
+/* The largest index is depth - 2, so CID_NONE cannot come up. */
+enum { CID_INDEX_MASK = 0x3ff, CID_GENERATION = CID_INDEX_MASK + 1 };
+_Static_assert(NVME_QUEUE_DEPTH_MAX <= CID_INDEX_MASK + 1, "an index fits");
 
 #define STAT_ADD(field) __atomic_store_n(&(field), (field) + 1, __ATOMIC_RELAXED)
 
@@ -125,6 +132,7 @@ static bool request_send(struct nvme_qpair *qpair, struct nvme_request *request)
 	struct tracker *tracker = cds_list_first_entry(&qpair->free, struct tracker, node);
 	struct nvme_command *command = &qpair->sq[qpair->sq_tail];
 	*command = request->command;
+	tracker->cid = (uint16_t)(tracker->cid + CID_GENERATION);
 	command->cid = le16_set(tracker->cid);
 	const int err = prp_build(tracker, request, command);
 	if (UNLIKELY(err != 0)) {
@@ -179,7 +187,7 @@ void nvme_abort(struct nvme_qpair *qpair, struct nvme_request *request)
 {
 	if (request->cid != CID_NONE) {
 		request->retries = RETRIES_FORBIDDEN;
-		qpair->trackers[request->cid].timed_out = true;
+		qpair->trackers[request->cid & CID_INDEX_MASK].timed_out = true;
 		qpair_poke_minder(qpair);
 		return;
 	}
@@ -246,9 +254,9 @@ static void complete_error(struct nvme_qpair *qpair, struct nvme_request *reques
 
 static void complete_one(struct nvme_qpair *qpair, const volatile struct nvme_completion *completion, uint16_t status)
 {
-	const uint16_t cid = le16_get(completion->cid);
-	struct tracker *tracker = cid < qpair->depth - 1 ? &qpair->trackers[cid] : NULL;
-	if (UNLIKELY(!tracker || !tracker->request)) {
+	const uint16_t cid = le16_get(completion->cid), index = cid & CID_INDEX_MASK;
+	struct tracker *tracker = index < qpair->depth - 1 ? &qpair->trackers[index] : NULL;
+	if (UNLIKELY(!tracker || !tracker->request || tracker->cid != cid)) {
 		log_warn("%s: queue %u: a completion for command %u, which is not under way: ignored",
 			qpair->ctrlr->transport->name, qpair->qid, cid);
 		return;
