@@ -53,6 +53,8 @@ MAY_WAIT int nvme_device_create(struct bdev_registry *registry, const char *targ
 	const struct nvme_device_options *options, char *name, size_t name_size, char *message, size_t message_size) MUST_CHECK;
 /* True for a target that the driver serves. @pci: it needs EAL. */
 bool nvme_target(const char *target, bool *pci);
+/* The file that stands behind a target: itself when it is a path, the medium of an emulated drive. "" when there is none. */
+void nvme_target_file(const char *target, char *path, size_t path_size);
 /* How EAL must be started for the target (hugepages, physical addresses for uio); false: it is not needed. */
 bool nvme_target_memory(const char *target, struct memory_options *out);
 

@@ -31,6 +31,17 @@ bool nvme_target(const char *target, bool *pci)
 	return *pci || !strncmp(target, emu_prefix, strlen(emu_prefix));
 }
 
+void nvme_target_file(const char *target, char *path, size_t path_size)
+{
+	bool pci;
+	const bool nvme = nvme_target(target, &pci);
+	const char *medium = target + (nvme && !pci ? strlen(emu_prefix) : 0);
+	const char *end = nvme ? strchrnul(medium, ',') : medium + strlen(medium);
+	if (pci || !strncmp(medium, "ram:", 4))
+		end = medium;
+	snprintf(path, path_size, "%.*s", (int)(end - medium), medium);
+}
+
 static int parse_nsid(const char *text, uint32_t *nsid)
 {
 	char *end;

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "blockdev/nvme.h"
 #include "mkfs/mkfs_device.h"
 #include "mkfs/mkfs_options.h"
 #include "mkfs/mkfs_probe.h"
@@ -25,6 +27,7 @@ struct mkfs_run {
 	struct mkfs_command command;
 	struct mkfs_device *device;  /* NULL: a dry run for a file that does not exist */
 	bool created;                /* the file is ours, and goes when formatting fails */
+	char file[PATH_MAX];         /* behind the target; "": none */
 	bool found;                  /* the target holds something already: */
 	char found_text[256];
 	struct fs_super super;
@@ -69,7 +72,7 @@ static enum mkfs_exit values_draw(struct mkfs_command *command)
 
 static enum mkfs_exit file_create(struct mkfs_run *run)
 {
-	const char *path = run->command.target;
+	const char *path = run->file;
 	char cause[256];
 
 	/* An image may hold files that not everybody is to read. */
@@ -101,7 +104,7 @@ static enum mkfs_exit target_create(struct mkfs_run *run)
 {
 	const struct mkfs_command *command = &run->command;
 
-	if (!command->size_bytes)
+	if (!command->size_bytes || !run->file[0])
 		return fail(command->target, "no such file or device; to make an image file give its size, for example 1G");
 	enum mkfs_exit status = geometry_plan(run, command->size_bytes);
 	if (status == MKFS_EXIT_OK && !command->dry_run)
@@ -125,7 +128,7 @@ static enum mkfs_exit target_open(struct mkfs_run *run)
 		fprintf(stderr, "mkfs.lanefs: %s\n", run->message);
 		return MKFS_EXIT_FAILED;
 	}
-	if (command->dry_run && !access(command->target, F_OK) && access(command->target, W_OK))
+	if (command->dry_run && !access(run->file, F_OK) && access(run->file, W_OK))
 		return fail(command->target, "cannot be written; run as its owner or change its mode");
 	return MKFS_EXIT_OK;
 }
@@ -145,7 +148,7 @@ static enum mkfs_exit target_check(struct mkfs_run *run)
 	const enum mkfs_exit status = geometry_plan(run, command->size_bytes ? command->size_bytes : size_bytes);
 	if (status != MKFS_EXIT_OK || run->created)
 		return status;
-	/* ram: has no path */
+	/* libblkid reads files and block devices by itself; what only our driver reaches it is shown. */
 	const char *path = access(command->target, F_OK) ? NULL : command->target;
 	const int err = mkfs_probe(run->device, path, &run->found, run->found_text, sizeof(run->found_text));
 	if (!command->force && (err || run->found)) {
@@ -238,8 +241,8 @@ static enum mkfs_exit run_all(struct mkfs_run *run)
 	if (status == MKFS_EXIT_OK && !run->command.dry_run)
 		status = target_format(run);
 	mkfs_device_close(run->device);
-	if (status != MKFS_EXIT_OK && run->created && unlink(run->command.target))
-		fail(run->command.target, "the unfinished image could not be removed; remove it by hand");
+	if (status != MKFS_EXIT_OK && run->created && unlink(run->file))
+		fail(run->file, "the unfinished image could not be removed; remove it by hand");
 	if (status == MKFS_EXIT_OK && !run->command.quiet)
 		summary_print(run, seconds_since(&begin));
 	return status;
@@ -255,6 +258,7 @@ int main(int argc, char **argv)
 	if (mkfs_command_parse(&run->command, argc, argv, &status)) {
 		log_set_level(LOG_LEVEL_ERROR);
 		signal(SIGXFSZ, SIG_IGN); /* a file limit is an error like others */
+		nvme_target_file(run->command.target, run->file, sizeof(run->file));
 		run->progress = !run->command.quiet && isatty(STDOUT_FILENO);
 		status = run_all(run);
 	}
