@@ -67,6 +67,7 @@ struct emu_port {
 	atomic_uint writes;          /* counts the driver's writes */
 	atomic_bool asleep;          /* the model's reactor (nearly) sleeps; who turns it off signals wake_fd */
 	atomic_bool released;        /* by the driver */
+	atomic_bool disabled;        /* the driver has written something while CC.EN was 0 */
 	unsigned vectors;
 	struct emu_vector {
 		atomic_int fd;       /* -1 until the driver asks for it */
@@ -185,6 +186,7 @@ struct emu {
 
 	/* registers */
 	uint32_t cc;
+	bool ready;                  /* CSTS.RDY; stays when the controller becomes fatal */
 	bool shutting_down, shut_down;
 	struct timer ready_timer;
 

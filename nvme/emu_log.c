@@ -213,7 +213,7 @@ void emu_log_read(struct emu_command *command)
 	if (status || request.retain)
 		return;
 	if (kind == EMU_EVENT_NOTICE)
-		emu->changed_ns = 0;
+		emu->changed_ns = emu->event[kind] = 0; /* the list has told all of it */
 	event_unmask(emu, kind);
 }
 

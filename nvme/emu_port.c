@@ -60,6 +60,8 @@ static void port_arm(struct nvme_transport *transport, uint16_t qid)
 static void port_wrote(struct nvme_transport *transport)
 {
 	struct emu_port *port = port_of(transport);
+	if (UNLIKELY(!FIELD_GET(CC_EN, nvme_read32(transport, NVME_REG_CC))))
+		atomic_store(&port->disabled, true);
 	atomic_fetch_add(&port->writes, 1);
 	if (atomic_load(&port->asleep) && atomic_exchange(&port->asleep, false))
 		signal_fd(port->wake_fd);

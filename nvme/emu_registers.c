@@ -9,6 +9,8 @@
  *                       +----> FATAL <-----+           FATAL and ENABLING leave with EN=0 likewise
  *                              CFS=1
  *
+ * RDY stays 1 in FATAL when it was 1 before: it goes only when the host's memory is out of use.
+ *
  * A shutdown notification stops the queues, empties the write cache and then shows SHST = complete. Other registers may
  * be written by the driver at will: the model never reads them back, or only when EN rises.
  */
@@ -31,15 +33,14 @@ void emu_registers_init(struct emu *emu)
 	emu_bar_store(emu, NVME_REG_CAP + 4, (uint32_t)(cap >> 32));
 	emu_bar_store(emu, NVME_REG_VS, VERSION_1_4);
 	emu->cc = 0;
-	emu->shutting_down = emu->shut_down = false;
+	emu->ready = emu->shutting_down = emu->shut_down = false;
 	emu->state = EMU_OFF;
 }
 
 static void status_show(struct emu *emu)
 {
-	const bool ready = emu->state == EMU_READY || emu->state == EMU_RESETTING;
 	const unsigned shutdown = emu->shut_down ? CSTS_SHST_COMPLETE : emu->shutting_down ? CSTS_SHST_OCCURRING : 0;
-	emu_bar_store(emu, NVME_REG_CSTS, (uint32_t)(FIELD_SET(CSTS_RDY, ready) |
+	emu_bar_store(emu, NVME_REG_CSTS, (uint32_t)(FIELD_SET(CSTS_RDY, emu->ready) |
 		FIELD_SET(CSTS_CFS, emu->state == EMU_FATAL) | FIELD_SET(CSTS_SHST, shutdown)));
 }
 
@@ -87,9 +88,8 @@ static void ready(struct timer *timer)
 	if (emu_rule_not_ready(emu))
 		return;
 	features_default(emu);
-	emu->state = EMU_READY;
-	if (!served || !admin_queues_create(emu))
-		emu->state = EMU_FATAL;
+	emu->ready = served && admin_queues_create(emu);
+	emu->state = emu->ready ? EMU_READY : EMU_FATAL;
 	status_show(emu);
 }
 
@@ -118,8 +118,9 @@ void emu_reset_finish(struct emu *emu)
 	emu_queues_clear(emu);
 	for (uint32_t at = NVME_REG_DOORBELLS; at < EMU_BAR_BYTES; at += sizeof(uint32_t))
 		emu_bar_store(emu, at, 0);
-	emu->shutting_down = emu->shut_down = false;
+	emu->ready = emu->shutting_down = emu->shut_down = false;
 	emu->state = EMU_OFF;
+	emu->cc &= ~(uint32_t)FIELD_SET(CC_EN, 1);
 	status_show(emu);
 }
 
@@ -144,11 +145,24 @@ static void shutdown(struct emu *emu)
 	emu_flush_run(&emu->own, shutdown_flushed);
 }
 
+/* While RDY is 0 a driver need not wait between EN = 0 and EN = 1: then we see only the last, and the port has seen the
+ * first. At other times a late doorbell could have been taken for it. */
+static bool disabled_unseen(struct emu *emu)
+{
+	return atomic_load_explicit(&emu->port->disabled, memory_order_relaxed) &&
+		atomic_exchange(&emu->port->disabled, false) && !emu->ready &&
+		(emu->state == EMU_ENABLING || emu->state == EMU_FATAL);
+}
+
 unsigned emu_registers_poll(struct emu *emu)
 {
-	const uint32_t cc = emu_bar_load(emu, NVME_REG_CC), before = emu->cc;
+	const bool unseen = disabled_unseen(emu);
+	const uint32_t cc = emu_bar_load(emu, NVME_REG_CC);
+	if (UNLIKELY(unseen))
+		reset(emu);
+	const uint32_t before = emu->cc;
 	if (LIKELY(cc == before))
-		return 0;
+		return unseen;
 	emu->cc = cc;
 	if (FIELD_GET(CC_SHN, cc) && !FIELD_GET(CC_SHN, before) && (emu->state == EMU_READY || emu->state == EMU_OFF))
 		shutdown(emu);

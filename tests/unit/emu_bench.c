@@ -23,6 +23,7 @@ struct medium_io {
 	struct cds_list_head node;
 	struct bench *bench;
 	struct timer timer;
+	bool moved;
 };
 _Static_assert(sizeof(struct medium_io) <= sizeof(((struct emu_io *)0)->context), "");
 
@@ -68,7 +69,8 @@ static void medium_answer(struct timer *timer)
 		cds_list_add_tail(&state->node, &state->bench->held);
 		return;
 	}
-	io->result = medium_do(state->bench, io);
+	if (!state->moved)
+		io->result = medium_do(state->bench, io);
 	io->done(io);
 }
 
@@ -79,6 +81,9 @@ static void medium_submit(void *arg, struct emu_io *io)
 	assert_ptr_equal(reactor_self(), bench->model);
 	state->bench = bench;
 	state->timer = (struct timer){0};
+	state->moved = bench->mixed && bench_random(bench) >> 32 & 1;
+	if (state->moved)
+		io->result = medium_do(bench, io);
 	timer_start(&state->timer, 1 + bench_random(bench) % bench->delay_ns_max, medium_answer);
 }
 
@@ -259,6 +264,11 @@ MAY_WAIT static void destroy_all(struct bench *bench)
 void bench_fini(struct bench *bench)
 {
 	bench_run(bench, destroy_all);
+	bench_free(bench);
+}
+
+void bench_free(struct bench *bench)
+{
 	reactor_group_destroy(bench->group);
 	for (unsigned i = 0; i <= BENCH_QUEUES; i++) {
 		free(bench->queue[i].sq);

@@ -3,7 +3,8 @@
  * What the tests of the emulated controller stand on: a drive with a medium in memory on a simulated group of two reactors (the model
  * on one, the test on the other), and a driver that writes registers and queue entries by hand.
  *
- * The medium answers after a seeded time and moves the data only then; it can hold everything back, and fail what comes.
+ * The medium answers after a seeded time and moves the data only then (or, if `mixed`, half of the time at once: a read may
+ * answer with what has been overwritten meanwhile); it can hold everything back, and fail what comes.
  */
 #ifndef LANEFS_TESTS_EMU_BENCH_H
 #define LANEFS_TESTS_EMU_BENCH_H
@@ -41,7 +42,7 @@ struct bench {
 	/* the medium */
 	uint8_t *medium, *durable;    /* durable: as of the last flush */
 	uint64_t random, delay_ns_max;
-	bool hold, read_only;
+	bool hold, mixed, read_only;
 	int error;                    /* answer of everything of error_op */
 	enum emu_op error_op;
 	struct cds_list_head held;
@@ -53,6 +54,8 @@ void bench_init(struct bench *bench, const struct emu_options *options, uint64_t
 /* The same on real threads, which sleep. */
 void bench_init_threads(struct bench *bench, const struct emu_options *options);
 void bench_fini(struct bench *bench);
+/* Memory and group only: the drive is gone already. */
+void bench_free(struct bench *bench);
 /* Runs the test's part as a fiber of the home reactor. */
 void bench_run(struct bench *bench, MAY_WAIT void (*fn)(struct bench *bench));
 /* init, run, fini */
