@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blockdev/nvme.h"
 #include "fs/daemon/daemon_internal.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/process.h"
@@ -207,22 +208,23 @@ static int start_signals(struct daemon *daemon)
 static int start_reactors(struct daemon *daemon)
 {
 	const struct mount_config *config = daemon->config;
-	const struct memory_options memory = {
-		.use_eal = config->hugepages,
-		.need_hugepages = config->hugepages,
-		.cores = config->core_count ? config->cores : NULL,
-		.core_count = config->core_count,
-	};
+	struct memory_options memory = {.use_eal = config->hugepages};
 	const struct reactor_options options = {
 		.count = options_reactor_count(config),
 		.cores = config->core_count ? config->cores : NULL,
 		.poll = config->poll,
 	};
-	int err = memory_init(&memory);
+	int err;
 
+	if (nvme_target_memory(config->target, &memory))
+		log_debug("%s: a device on the PCI bus: DMA memory comes from EAL", config->target);
+	memory.need_hugepages |= config->hugepages;
+	memory.cores = config->core_count ? config->cores : NULL;
+	memory.core_count = config->core_count;
+	err = memory_init(&memory);
 	if (err)
 		return daemon_fail(daemon, err, "no DMA memory: %s%s", strerror(-err),
-			config->hugepages ? " (are there hugepages? see vm.nr_hugepages)" : "");
+			memory.need_hugepages ? " (are there hugepages? see lanefs hugepages)" : "");
 	err = reactor_group_create(&options, &daemon->group);
 	if (err)
 		return daemon_fail(daemon, err, err == -EINVAL ? "a core in lcores= may not be used here" :

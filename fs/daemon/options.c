@@ -3,15 +3,13 @@
  * The command line and the option list. Each option is one row of a table: what kind of value it takes and which field
  * of struct mount_config it sets. libmount splits the list, so quoting works as everywhere else.
  */
-#include "fs/daemon/options.h"
+#include "fs/daemon/options_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <libmount/libmount.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum option_kind {
@@ -21,7 +19,9 @@ enum option_kind {
 	OPTION_SIZE,    /* bytes with an optional K, M or G */
 	OPTION_SECONDS, /* to milliseconds */
 	OPTION_LCORES,
+	OPTION_REMOVAL, /* unmount, wait, wait=SECONDS */
 	OPTION_RELATIME,
+	OPTION_CONFIG,  /* has been read before the others */
 	OPTION_IGNORE,  /* for others: mount(8), systemd, fstab */
 	OPTION_KEEP,    /* the same, and shown in utab */
 };
@@ -63,6 +63,12 @@ static const struct option_row rows[] = {
 	{"lcores", OPTION_LCORES},
 	{"poll", OPTION_SET, FIELD(poll)},
 	{"hugepages", OPTION_SET, FIELD(hugepages)},
+	{"on_removal", OPTION_REMOVAL},
+	{"hotplug", OPTION_CLEAR, FIELD(no_hotplug)},
+	{"nohotplug", OPTION_SET, FIELD(no_hotplug)},
+	{"auto_bind", OPTION_SET, FIELD(auto_bind)},
+	{"noauto_bind", OPTION_CLEAR, FIELD(auto_bind)},
+	{"config", OPTION_CONFIG},
 	{"defaults", OPTION_IGNORE},
 	{"auto", OPTION_IGNORE},
 	{"noauto", OPTION_IGNORE},
@@ -135,6 +141,20 @@ static int parse_lcores(const char *text, struct mount_config *config)
 	return count ? 0 : -EINVAL;
 }
 
+static int parse_removal(const char *text, struct mount_config *config)
+{
+	uint64_t seconds = HOLD_SECONDS_DEFAULT;
+	bool wait = !strncmp(text, "wait", 4);
+
+	if (wait && text[4] == '=' && (parse_number(text + 5, &seconds) || seconds < 1 || seconds > HOLD_SECONDS_MAX))
+		return -EINVAL;
+	if (wait ? text[4] && text[4] != '=' : strcmp(text, "unmount"))
+		return -EINVAL;
+	config->hold_on_removal = wait;
+	config->hold_ms = seconds * 1000;
+	return 0;
+}
+
 static void keep_for_utab(struct mount_config *config, const char *name, const char *value)
 {
 	size_t used = strlen(config->utab_options);
@@ -160,15 +180,24 @@ static int apply_number(const struct option_row *row, struct mount_config *confi
 	return 0;
 }
 
+static bool wants_value(enum option_kind kind)
+{
+	switch (kind) {
+	case OPTION_NUMBER: case OPTION_SIZE: case OPTION_SECONDS: case OPTION_LCORES: case OPTION_REMOVAL: case OPTION_CONFIG:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int apply(const struct option_row *row, struct mount_config *config, const char *value, char *message,
 	size_t message_size)
 {
-	bool wants_value = row->kind == OPTION_NUMBER || row->kind == OPTION_SIZE || row->kind == OPTION_SECONDS ||
-		row->kind == OPTION_LCORES;
+	bool may_have_one = row->kind == OPTION_IGNORE || row->kind == OPTION_KEEP;
 
-	if (wants_value != (value != NULL) && row->kind != OPTION_IGNORE && row->kind != OPTION_KEEP) {
-		snprintf(message, message_size, wants_value ? "option %s wants a value: %s=..." : "option %s takes no value",
-			row->name, row->name);
+	if (wants_value(row->kind) != (value != NULL) && !may_have_one) {
+		snprintf(message, message_size, wants_value(row->kind) ? "option %s wants a value: %s=..." :
+			"option %s takes no value", row->name, row->name);
 		return -EINVAL;
 	}
 	switch (row->kind) {
@@ -184,6 +213,13 @@ static int apply(const struct option_row *row, struct mount_config *config, cons
 			return 0;
 		snprintf(message, message_size, "option lcores=%s: wanted reactor@core pairs such as 0@0:1@1", value);
 		return -EINVAL;
+	case OPTION_REMOVAL:
+		if (parse_removal(value, config) == 0)
+			return 0;
+		snprintf(message, message_size, "option on_removal=%s: wanted unmount, wait, or wait=SECONDS from 1 to %u", value,
+			(unsigned)HOLD_SECONDS_MAX);
+		return -EINVAL;
+	case OPTION_CONFIG:
 	case OPTION_IGNORE:
 		return 0;
 	case OPTION_KEEP:
@@ -194,27 +230,63 @@ static int apply(const struct option_row *row, struct mount_config *config, cons
 	}
 }
 
-static int apply_named(struct mount_config *config, const char *name, const char *value, char *message,
-	size_t message_size)
+static const struct option_row *row_find(const char *name)
 {
-	if (!strncmp(name, "x-", 2) || !strncmp(name, "X-", 2)) {
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!strcmp(rows[i].name, name))
+			return &rows[i];
+	return NULL;
+}
+
+static bool is_private(const char *name) { return !strncmp(name, "x-", 2) || !strncmp(name, "X-", 2); }
+
+int options_apply(struct mount_config *config, const char *name, const char *value, char *message, size_t message_size)
+{
+	const struct option_row *row = row_find(name);
+
+	if (is_private(name)) {
 		keep_for_utab(config, name, value);
 		return 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		if (!strcmp(rows[i].name, name))
-			return apply(&rows[i], config, value, message, message_size);
+	if (row)
+		return apply(row, config, value, message, message_size);
 	if (!strcmp(name, "remount")) {
 		snprintf(message, message_size, "option remount is not built yet: unmount and mount again");
 		return -EINVAL;
 	}
-	if (config->sloppy)
-		return 0;
 	snprintf(message, message_size, "unknown option '%s': the options are listed in mount.lanefs(8)", name);
-	return -EINVAL;
+	return -ENOENT;
 }
 
-static int apply_list(struct mount_config *config, const char *list, char *message, size_t message_size)
+int options_apply_off(struct mount_config *config, const char *name)
+{
+	const struct option_row *row = row_find(name);
+
+	if (!row)
+		return -ENOENT;
+	if (row->kind != OPTION_SET && row->kind != OPTION_CLEAR)
+		return -EINVAL;
+	*(bool *)((char *)config + row->field) = row->kind == OPTION_CLEAR;
+	return 0;
+}
+
+/* The command line wins over the file that it names: first only that file is looked for. */
+enum apply_pass { PASS_CONFIG, PASS_OPTIONS };
+
+static int apply_one(struct mount_config *config, enum apply_pass pass, const char *name, const char *value,
+	char *message, size_t message_size)
+{
+	int err = 0;
+
+	if (pass == PASS_OPTIONS)
+		err = options_apply(config, name, value, message, message_size);
+	else if (!strcmp(name, "config") && value)
+		err = options_config_load(config, value, message, message_size);
+	return err == -ENOENT && config->sloppy && pass == PASS_OPTIONS ? 0 : err;
+}
+
+static int apply_list(struct mount_config *config, enum apply_pass pass, const char *list, char *message,
+	size_t message_size)
 {
 	char *copy = strdup(list), *cursor = copy, *name, *value;
 	size_t name_size, value_size;
@@ -234,7 +306,7 @@ static int apply_list(struct mount_config *config, const char *list, char *messa
 		}
 		snprintf(name_copy, sizeof(name_copy), "%.*s", (int)name_size, name);
 		snprintf(value_copy, sizeof(value_copy), "%.*s", value ? (int)value_size : 0, value ? value : "");
-		err = apply_named(config, name_copy, value ? value_copy : NULL, message, message_size);
+		err = apply_one(config, pass, name_copy, value ? value_copy : NULL, message, message_size);
 	}
 	free(copy);
 	return err;
@@ -297,6 +369,29 @@ static int parse_flags(int argc, char **argv, struct mount_config *config, const
 	return 0;
 }
 
+static int apply_lists(struct mount_config *config, const char *const *lists, unsigned list_max, char *message,
+	size_t message_size)
+{
+	uint64_t file_reactors;
+	unsigned file_cores;
+	int err = 0;
+
+	for (unsigned i = 0; i < list_max && lists[i] && !err; i++)
+		err = apply_list(config, PASS_CONFIG, lists[i], message, message_size);
+	file_reactors = config->reactors;
+	file_cores = config->core_count;
+	for (unsigned i = 0; i < list_max && lists[i] && !err; i++)
+		err = apply_list(config, PASS_OPTIONS, lists[i], message, message_size);
+	/* The two say the same thing in two ways: what only the file said gives way. */
+	if (config->reactors && config->core_count && config->reactors != config->core_count) {
+		if (file_reactors == config->reactors && file_cores != config->core_count)
+			config->reactors = 0;
+		else if (file_cores == config->core_count && file_reactors != config->reactors)
+			config->core_count = 0;
+	}
+	return err;
+}
+
 int options_parse(int argc, char **argv, struct mount_config *config, char *message, size_t message_size)
 {
 	const char *lists[16] = {NULL};
@@ -309,11 +404,9 @@ int options_parse(int argc, char **argv, struct mount_config *config, char *mess
 	err = parse_flags(argc, argv, config, lists, ARRAY_SIZE(lists), message, message_size);
 	if (err || config->show_help || config->show_version)
 		return err;
-	for (unsigned i = 0; i < ARRAY_SIZE(lists) && lists[i]; i++) {
-		err = apply_list(config, lists[i], message, message_size);
-		if (err)
-			return err;
-	}
+	err = apply_lists(config, lists, ARRAY_SIZE(lists), message, message_size);
+	if (err)
+		return err;
 	if (argc - optind != 2) {
 		snprintf(message, message_size, "usage: mount.lanefs TARGET DIR [-fnsv] [-o options] (try -h)");
 		return -EINVAL;
@@ -333,67 +426,6 @@ int options_parse(int argc, char **argv, struct mount_config *config, char *mess
 		config->foreground = false;
 		config->fake = true;
 	}
-	return 0;
-}
-
-int path_resolve(const char *path, char *out)
-{
-	char copy[PATH_MAX], parent[PATH_MAX];
-	char *slash;
-
-	if (realpath(path, out))
-		return 0;
-	if (!path[0])
-		return -ENOENT;
-	if (!mount_is_dead(errno) && errno != ENOENT && errno != EACCES)
-		return -errno;
-	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
-		return -ENAMETOOLONG;
-	while (strlen(copy) > 1 && copy[strlen(copy) - 1] == '/')
-		copy[strlen(copy) - 1] = '\0';
-	slash = strrchr(copy, '/');
-	if (slash)
-		*slash = '\0';
-	if (!realpath(!slash ? "." : *copy ? copy : "/", parent))
-		return -errno;
-	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", slash ? slash + 1 : copy) >= PATH_MAX)
-		return -ENAMETOOLONG;
-	return 0;
-}
-
-/* A TARGET that names no file: "ram:1G", "pci:...", "0000:5e:00.0". */
-static bool target_is_path(const char *target)
-{
-	return target[0] == '/' || target[0] == '.' || !strchr(target, ':');
-}
-
-int options_resolve(struct mount_config *config, char *message, size_t message_size)
-{
-	char path[PATH_MAX];
-	struct stat st;
-	int err;
-
-	if (target_is_path(config->target)) {
-		err = path_resolve(config->target, path);
-		if (err) {
-			snprintf(message, message_size, "%s: %s", config->target[0] ? config->target : "empty TARGET",
-				strerror(-err));
-			return err;
-		}
-		strcpy(config->target, path);
-	}
-	err = path_resolve(config->directory, path);
-	if (err == 0)
-		err = stat(path, &st) == 0 ? 0 : -errno;
-	if (err == 0 && !S_ISDIR(st.st_mode))
-		err = -ENOTDIR;
-	if (err == -ENOENT)
-		snprintf(message, message_size, "mount point '%s' does not exist: create the directory first", config->directory);
-	else if (err && !mount_is_dead(-err))
-		snprintf(message, message_size, "mount point %s: %s", config->directory, strerror(-err));
-	if (err && !mount_is_dead(-err))
-		return err;
-	strcpy(config->directory, path);
 	return 0;
 }
 

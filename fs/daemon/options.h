@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a person said on the command line of mount.lanefs, checked. Nothing here touches the device or the mount point
+ * What a person said on the command line of mount.lanefs and in the configuration file that it names, checked. Nothing here touches the device or the mount point
  * beyond looking at them.
  *
  * mount.lanefs TARGET DIR [-fnsvhV] [-o options] [-t type]. mount(8) calls it the same way, except that its -f means
@@ -25,6 +25,8 @@ enum mount_exit { /* statuses of mount(8) */
 	MOUNT_EXIT_FORCED = 67,  /* a second signal: requests were cut off; the image is consistent */
 };
 
+enum { HOLD_SECONDS_DEFAULT = 60, HOLD_SECONDS_MAX = 3600 }; /* by default below the kernel's hung-task warning */
+
 struct mount_config {
 	char target[PATH_MAX];    /* absolute when it is a path */
 	char directory[PATH_MAX]; /* absolute, resolved */
@@ -42,6 +44,11 @@ struct mount_config {
 	/* the front end's */
 	bool writeback, noopen;
 	uint64_t max_background;  /* 0: default */
+	/* the device's; only devices that our own driver runs can be waited for */
+	bool hold_on_removal;     /* on_removal=wait: I/O waits up to hold_ms for the device to come back */
+	uint64_t hold_ms;
+	bool no_hotplug;          /* kernel uevents are not listened to */
+	bool auto_bind;           /* a device that comes back is taken from the kernel's driver */
 	/* the reactors' */
 	bool poll, hugepages;
 	uint64_t reactors;        /* 0: default */
