@@ -183,6 +183,15 @@ void nvme_submit(struct nvme_qpair *qpair, struct nvme_request *request)
 	qpair->waiting_count++;
 }
 
+static bool list_holds(const struct cds_list_head *list, const struct nvme_request *request)
+{
+	const struct nvme_request *other;
+	cds_list_for_each_entry(other, list, node)
+		if (other == request)
+			return true;
+	return false;
+}
+
 void nvme_abort(struct nvme_qpair *qpair, struct nvme_request *request)
 {
 	if (request->cid != CID_NONE) {
@@ -191,14 +200,12 @@ void nvme_abort(struct nvme_qpair *qpair, struct nvme_request *request)
 		qpair_poke_minder(qpair);
 		return;
 	}
-	struct nvme_request *other;
-	cds_list_for_each_entry(other, &qpair->waiting, node)
-		if (other == request) {
-			cds_list_del(&request->node);
-			qpair->waiting_count--;
-			request_finish(qpair, request, -ECANCELED);
-			return;
-		}
+	const bool waits = list_holds(&qpair->waiting, request);
+	if (!waits && !list_holds(&qpair->delayed, request))
+		return; /* answered, or about to be */
+	cds_list_del(&request->node);
+	qpair->waiting_count -= waits;
+	request_finish(qpair, request, -ECANCELED);
 }
 
 unsigned nvme_qpair_outstanding(const struct nvme_qpair *qpair) { return qpair->outstanding + qpair->waiting_count; }
