@@ -123,9 +123,11 @@ static void post(struct nvme_fake *fake, uint16_t sqid, uint16_t cid, uint16_t s
 		cq->phase = !cq->phase;
 }
 
+/* What nobody reckons with must not overflow the ring. */
 void fake_post(struct nvme_fake *fake, uint16_t qid, uint16_t cid, uint16_t status)
 {
-	post(fake, qid, cid, status, 0);
+	if (!cq_is_full(fake, fake->sqs[qid].cqid))
+		post(fake, qid, cid, status, 0);
 }
 
 void fake_answer(struct nvme_fake *fake, struct fake_command *held)
@@ -135,7 +137,7 @@ void fake_answer(struct nvme_fake *fake, struct fake_command *held)
 		fake_command_do(fake, held);
 	post(fake, qid, cid, held->status, held->dw0);
 	if (held->twice)
-		post(fake, qid, cid, held->status, held->dw0);
+		fake_post(fake, qid, cid, held->status);
 	fake_forget(held);
 }
 
@@ -224,7 +226,7 @@ static void rule_apply(struct nvme_fake *fake, struct fake_command *held, const 
 		held->twice = true;
 		break;
 	case FAKE_STRANGER:
-		post(fake, held->qid, (uint16_t)(le16_get(held->command.cid) ^ 0x5a5), NVME_SC_SUCCESS, 0);
+		fake_post(fake, held->qid, (uint16_t)(le16_get(held->command.cid) ^ 0x5a5), NVME_SC_SUCCESS);
 		break;
 	case FAKE_FATAL:
 		held->due_ns = UINT64_MAX;
@@ -284,7 +286,7 @@ static unsigned fetch(struct nvme_fake *fake, uint16_t qid)
 		take_command(fake, qid, &command);
 		count++;
 	}
-	if (fake->shadow && qid != 0 && !fake->gone)
+	if (fake->shadow && qid != 0 && !fake->gone && !fake->shadow_awake)
 		fake->events[(nvme_sq_doorbell(qid, fake_dstrd(fake)) - NVME_REG_DOORBELLS) / 4] = htole32(sq->head);
 	return count;
 }
