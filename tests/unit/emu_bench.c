@@ -373,6 +373,7 @@ struct nvme_command bench_rw(uint8_t opcode, uint64_t lba, uint32_t blocks, cons
 
 static void ring(struct bench *bench, uint16_t id, uint32_t doorbell, uint32_t value)
 {
+	__atomic_thread_fence(__ATOMIC_RELEASE); /* the entry first */
 	if (bench->shadow && id > 0) {
 		__atomic_store_n(&bench->shadow[(doorbell - NVME_REG_DOORBELLS) / 4], htole32(value), __ATOMIC_SEQ_CST);
 		return;
@@ -383,7 +384,7 @@ static void ring(struct bench *bench, uint16_t id, uint32_t doorbell, uint32_t v
 uint16_t bench_submit(struct bench *bench, uint16_t id, struct nvme_command command)
 {
 	struct bench_queue *queue = &bench->queue[id];
-	const uint16_t cid = bench->next_cid++;
+	const uint16_t cid = __atomic_fetch_add(&bench->next_cid, 1, __ATOMIC_RELAXED); /* tests have threads */
 	command.cid = le16_set(cid);
 	queue->sq[queue->sq_tail] = command;
 	queue->sq_tail = (queue->sq_tail + 1) % queue->entries;
