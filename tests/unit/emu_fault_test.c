@@ -434,14 +434,13 @@ static int create_bad(const struct emu_options *options, uint64_t size)
 
 MAY_WAIT static void bad_options(struct bench *bench)
 {
-	assert_int_equal(create_bad(&(struct emu_options){.lba_bytes = 1024}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.tear_bytes = 100}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.mdts = 16}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.queues_max = 257}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.depth_max = 1}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.namespaces = 65}, MIB(1)), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){.namespaces = 3}, 8192), -EINVAL);
-	assert_int_equal(create_bad(&(struct emu_options){0}, 100), -EINVAL);
+	static const struct emu_options bad[] = {{.lba_bytes = 1024}, {.tear_bytes = 100}, {.mdts = 16}, {.queues_max = 257},
+		{.depth_max = 1}, {.namespaces = 65}};
+	static const struct emu_options parts = {.namespaces = 3};
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(create_bad(&bad[i], MIB(1)), -EINVAL);
+	assert_int_equal(create_bad(&parts, 8192), -EINVAL);
+	assert_int_equal(create_bad(&none, 100), -EINVAL);
 }
 
 static void test_bad_options_are_refused(void **state) { bench_test(&none, bad_options); }

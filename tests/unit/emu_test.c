@@ -201,7 +201,7 @@ static void test_identify_active_namespaces(void **state)
 MAY_WAIT static void identify_descriptors(struct bench *bench)
 {
 	static const uint8_t types[] = {NVME_NS_ID_EUI64, NVME_NS_ID_NGUID, NVME_NS_ID_UUID, NVME_NS_ID_CSI, 0};
-	uint8_t before[EMU_PAGE];
+	static uint8_t before[EMU_PAGE];
 	bench_enable(bench, 16);
 	assert_int_equal(identify(bench, NVME_CNS_NS_DESCRIPTORS, 1), 0);
 	memcpy(before, bench_page(bench, 8), sizeof(before));
