@@ -380,15 +380,15 @@ int qpair_reclaim(void *arg)
 	while (!cds_list_empty(&qpair->sent)) {
 		struct tracker *tracker = cds_list_entry(qpair->sent.prev, struct tracker, node);
 		struct nvme_request *request = tracker->request;
-		const bool tried = tracker->timed_out;
+		const bool late = tracker->timed_out;
 		tracker_free(qpair, tracker);
 		if (qpair->qid == 0 || request->retries == RETRIES_FORBIDDEN) {
 			request_finish(qpair, request, qpair->qid == 0 ? -EIO : -ECANCELED);
-		} else if (tried && request->retries++ >= NVME_RETRIES_MAX) {
+		} else if (request->retries++ >= NVME_RETRIES_MAX) { /* late or not: it may be what brings the controller down */
 			STAT_ADD(qpair->errors);
-			log_warn("%s: command %02x timed out %u times: given up", qpair->ctrlr->transport->name,
+			log_warn("%s: command %02x is not done after %u attempts and a reset: given up", qpair->ctrlr->transport->name,
 				request->command.opcode, request->retries);
-			request_finish(qpair, request, -ETIMEDOUT);
+			request_finish(qpair, request, late ? -ETIMEDOUT : -EIO);
 		} else {
 			cds_list_add(&request->node, &qpair->waiting);
 			qpair->waiting_count++;
