@@ -242,7 +242,14 @@ static uint64_t retry_delay_ns(const struct nvme_qpair *qpair, uint16_t status)
 	return le16_get(qpair->ctrlr->identify->crdt[crd - 1]) * 100 * NS_PER_MS;
 }
 
-static void complete_error(struct nvme_qpair *qpair, struct nvme_request *request)
+/* Aborted because it was late, every time: to its caller that is a time-out. */
+static int final_errno(const struct nvme_request *request, bool late)
+{
+	const int err = nvme_status_errno(request->status);
+	return err == -ECANCELED && late && request->retries != RETRIES_FORBIDDEN ? -ETIMEDOUT : err;
+}
+
+static void complete_error(struct nvme_qpair *qpair, struct nvme_request *request, bool late)
 {
 	const bool io = qpair->qid != 0;
 	if (io && nvme_status_retry(request->status) && request->retries < NVME_RETRIES_MAX) {
@@ -256,7 +263,7 @@ static void complete_error(struct nvme_qpair *qpair, struct nvme_request *reques
 		STAT_ADD(qpair->errors);
 		log_status(qpair, request, false);
 	}
-	request_finish(qpair, request, nvme_status_errno(request->status));
+	request_finish(qpair, request, final_errno(request, late));
 }
 
 static void complete_one(struct nvme_qpair *qpair, const volatile struct nvme_completion *completion, uint16_t status)
@@ -269,6 +276,7 @@ static void complete_one(struct nvme_qpair *qpair, const volatile struct nvme_co
 		return;
 	}
 	struct nvme_request *request = tracker->request;
+	const bool late = tracker->timed_out;
 	tracker_free(qpair, tracker);
 	request->status = status;
 	if (qpair->qid == 0)
@@ -276,7 +284,7 @@ static void complete_one(struct nvme_qpair *qpair, const volatile struct nvme_co
 	if (LIKELY(status == NVME_SC_SUCCESS))
 		request_finish(qpair, request, 0);
 	else
-		complete_error(qpair, request);
+		complete_error(qpair, request, late);
 }
 
 bool qpair_completion_ready(const struct nvme_qpair *qpair)
