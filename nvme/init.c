@@ -67,6 +67,8 @@ MAY_WAIT int ctrlr_disable(struct nvme_ctrlr *ctrlr)
 		cc &= ~(uint32_t)(FIELD_SET(CC_EN, 1) | FIELD_SET(CC_SHN, 3));
 		nvme_write32(ctrlr->transport, NVME_REG_CC, cc);
 		ctrlr_wrote(ctrlr);
+		/* One that was never ready shows no change: it gets a moment to see it before it may be enabled again. */
+		fiber_sleep(POLL_READY_US * NS_PER_US);
 	}
 	return wait_ready(ctrlr, false);
 }
