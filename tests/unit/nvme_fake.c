@@ -330,7 +330,8 @@ static void disable(struct nvme_fake *fake)
 	fake->enabled = false;
 	if (fake->change_due_ns && !fake->fatal)
 		fake_complain(fake, "disabled before it was ready");
-	fake->change_due_ns = fake->never_stops ? 0 : reactor_now_ns() + fake->stop_delay_ns;
+	/* A fatal status takes its time, like a controller that was ready; from one that never was nothing could be seen. */
+	fake->change_due_ns = fake->never_stops ? 0 : reactor_now_ns() + (fake->ready || fake->fatal ? fake->stop_delay_ns : 0);
 	fake->shutdown_due_ns = 0;
 }
 
