@@ -2,10 +2,11 @@
 /*
  * The life of an emulated drive, and its poller.
  *
- * Leaving (pull, the rule VANISH, release by the driver) and a power cut go in steps, since host memory may be in use by the backing:
- * at once, the model stops: the poller does nothing more, everything inside is dropped. When no backing I/O uses host memory
- * any more, the BAR is cut: from here on the driver finds a device that is gone. When all backing I/O has come back and what the
- * power cut lets survive is written, the drive is out. emu_settle looks which steps can be taken.
+ * Leaving (pull, the rule VANISH, release by the driver) and a power cut go in steps, since host memory may be in
+ * use by the backing: at once, the model stops: the poller does nothing more, everything inside is dropped. When no
+ * backing I/O uses host memory any more, the BAR is cut: from here on the driver finds a device that is gone. When
+ * all backing I/O has come back and what the power cut lets survive is written, the drive is out. emu_settle looks
+ * which steps can be taken.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -173,21 +174,23 @@ static bool emu_before_sleep(struct poller *poller)
 
 /* ---- create ---- */
 
-static int options_fill_in(struct emu *emu)
+static void options_fill_in(struct emu_options *options)
 {
-	struct emu_options *options = &emu->options;
 	options->lba_bytes = options->lba_bytes ? options->lba_bytes : 4096;
 	options->namespaces = options->namespaces ? options->namespaces : 1;
 	options->queues_max = options->queues_max ? options->queues_max : 64;
 	options->depth_max = options->depth_max ? options->depth_max : 1024;
 	options->mdts = options->mdts ? options->mdts : 5;
 	options->tear_bytes = options->tear_bytes ? options->tear_bytes : 512;
-	if ((options->lba_bytes != 512 && options->lba_bytes != 4096) ||
-		(options->tear_bytes != 512 && options->tear_bytes != 4096) || options->namespaces > EMU_NAMESPACES_MAX ||
-		options->queues_max > EMU_QUEUES_MAX || options->depth_max < 2 || options->depth_max > EMU_DEPTH_MAX ||
-		options->mdts > 15 || options->rule_count > EMU_RULES_MAX)
-		return -EINVAL;
-	return emu->backing.size_bytes / options->namespaces < EMU_PAGE ? -EINVAL : 0;
+}
+
+static bool options_good(const struct emu_options *options, uint64_t size_bytes)
+{
+	return (options->lba_bytes == 512 || options->lba_bytes == 4096) &&
+		(options->tear_bytes == 512 || options->tear_bytes == 4096) &&
+		options->namespaces <= EMU_NAMESPACES_MAX && size_bytes / options->namespaces >= EMU_PAGE &&
+		options->queues_max <= EMU_QUEUES_MAX && options->depth_max >= 2 &&
+		options->depth_max <= EMU_DEPTH_MAX && options->mdts <= 15 && options->rule_count <= EMU_RULES_MAX;
 }
 
 static uint64_t hash_text(const char *text)
@@ -235,9 +238,8 @@ int emu_create(const char *name, const struct emu_options *options, const struct
 	emu->options = *options;
 	emu->backing = *backing;
 	fiber_cond_init(&emu->settled);
-	int err = options_fill_in(emu);
-	if (!err)
-		err = emu_queues_init(emu);
+	options_fill_in(&emu->options);
+	int err = options_good(&emu->options, backing->size_bytes) ? emu_queues_init(emu) : -EINVAL;
 	if (!err)
 		err = emu_commands_init(emu);
 	if (!err)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The emulated NVMe controller: a device model behind the same registers and queues as hardware. The driver cannot tell it
- * from hardware except by its model string ("lanefs emulated NVMe").
+ * The emulated NVMe controller: a device model behind the same registers and queues as hardware. The driver cannot
+ * tell it from hardware except by its model string ("lanefs emulated NVMe").
  *
- * A struct emu is a drive: its medium (a backing that the caller provides), a volatile write cache, rules for errors. Plugging it in makes
- * a transport (a fresh BAR in a memfd); pulling it out stops the model first and then truncates the memfd, so that the driver's
- * next access raises SIGBUS, as on a device whose memory decode is off. It can be plugged in again, content kept; what the
- * cache held is lost as the power-cut mode says.
+ * A struct emu is a drive: its medium (a backing that the caller provides), a volatile write cache, rules for
+ * errors. Plugging it in makes a transport (a fresh BAR in a memfd); pulling it out stops the model first and then
+ * truncates the memfd, so that the driver's next access raises SIGBUS, as on a device whose memory decode is off.
+ * It can be plugged in again, content kept; what the cache held is lost as the power-cut mode says.
  *
  * The model runs as a poller of one reactor; its backing calls back there. It sleeps with its reactor: `wrote` of the
  * transport wakes it. In a simulated group it is as deterministic as everything else.
@@ -94,8 +94,8 @@ struct emu_options {
 	struct emu_rule rules[EMU_RULES_MAX];
 	unsigned rule_count;
 };
-/* @text: what follows the image's name, "cache=16M,rule=write:stuck:skip=100:count=1"; may be empty. -EINVAL with one line in
- * @message that names the option and what it may be. */
+/* @text: what follows the image's name, "cache=16M,rule=write:stuck:skip=100:count=1"; may be empty. -EINVAL
+ * with one line in @message that names the option and what it may be. */
 int emu_options_parse(const char *text, struct emu_options *out, char *message, size_t message_size) MUST_CHECK;
 /* One rule: "OPCODE:ACTION[:KEY=VALUE...]", for example "flush:lie", "write:status=0x280:ppm=1000", "any:delay=5ms",
  * "admin-identify:stuck". */
@@ -114,15 +114,16 @@ void emu_destroy(struct emu *emu);
 int emu_plug(struct emu *emu, struct nvme_transport **out) MUST_CHECK;
 /* False as soon as the driver has released the transport, or all that emu_pull waits for has happened. */
 bool emu_plugged(const struct emu *emu);
-/* Surprise: the model stops at once: nothing completes any more. When the backing uses no host memory any more, the BAR's memory
- * is cut: what the driver finds gone cannot reach its memory. The cache's content is lost as options.cut says, and what
- * survives is written. Returns when all that is over and nothing is under way: a write without a completion may or may
- * not have happened, and will not happen later. Idempotent. In a fiber; it does not wait when nothing is under way. */
+/* Surprise: the model stops at once: nothing completes any more. When the backing uses no host memory any more,
+ * the BAR's memory is cut: what the driver finds gone cannot reach its memory. The cache's content is lost as
+ * options.cut says, and what survives is written. Returns when all that is over and nothing is under way: a
+ * write without a completion may or may not have happened, and will not happen later. Idempotent. In a fiber; it
+ * does not wait when nothing is under way. */
 MAY_WAIT void emu_pull(struct emu *emu);
 /* Like somebody pressing the attention button: the transport's request_fd becomes readable. */
 void emu_request(struct emu *emu);
-/* The power fails and comes back while plugged in: cache lost, controller as after power-on (not ready, queues gone). Waits
- * like emu_pull. */
+/* The power fails and comes back while plugged in: cache lost, controller as after power-on (not ready, queues
+ * gone). Waits like emu_pull. */
 MAY_WAIT void emu_power_cut(struct emu *emu);
 /* No backing I/O under way: it may be destroyed. */
 bool emu_idle(const struct emu *emu);
@@ -132,7 +133,8 @@ int emu_add_rule(struct emu *emu, const struct emu_rule *rule) MUST_CHECK; /* it
 void emu_clear_rules(struct emu *emu);
 const struct emu_rule *emu_get_rule(const struct emu *emu, unsigned index);
 void emu_set_cut(struct emu *emu, enum emu_power_cut cut, uint64_t seed);
-/* A namespace is attached or detached, or changes its size (in blocks, up to its part of the medium): event and changed-list follow. */
+/* A namespace is attached or detached, or changes its size (in blocks, up to its part of the medium): event and
+ * changed-list follow. */
 int emu_ns_attach(struct emu *emu, uint32_t nsid, bool attached) MUST_CHECK;
 int emu_ns_resize(struct emu *emu, uint32_t nsid, uint64_t blocks) MUST_CHECK;
 /* Critical warning bits of the SMART log; raises the event. */

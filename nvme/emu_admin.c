@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Admin commands: queues, features, abort, doorbell buffers (Base 2.0, chapter 5). What is not here is an invalid opcode.
+ * Admin commands: queues, features, abort, doorbell buffers (Base 2.0, chapter 5). What is not here is an invalid
+ * opcode.
  */
 #include <errno.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The write cache: its lines, write-back, and what a power cut leaves. The states are drawn in emu_cache.h; what commands do
- * with it is in emu_cached_io.c.
+ * The write cache: its lines, write-back, and what a power cut leaves. The states are drawn in emu_cache.h; what
+ * commands do with it is in emu_cached_io.c.
  */
 #include "nvme/emu_cache.h"
 

@@ -2,8 +2,8 @@
 /*
  * The volatile write cache of an emulated drive (options.cache_bytes).
  *
- * A *line* is 4 KiB of the medium with a bit per 512-byte sector: valid (its newest content is here), dirty (the medium has
- * not been told), writing (a write-back is under way).
+ * A *line* is 4 KiB of the medium with a bit per 512-byte sector: valid (its newest content is here), dirty (the
+ * medium has not been told), writing (a write-back is under way).
  *
  *                 write                 write-back begins
  *     free  -----------------> dirty ----------------------> writing
@@ -13,9 +13,9 @@
  *       ^            write                                        |
  *       +---------------------------------------------------------+
  *
- * A write waits while its line is being written, so what goes to the medium never changes under the backing. Reads that miss go to
- * the medium, and what the cache has is laid over the result. A line that has been written stays valid (retired) until
- * all reads have come back that were sent before: they may have seen the medium as it was.
+ * A write waits while its line is being written, so what goes to the medium never changes under the backing. Reads
+ * that miss go to the medium, and what the cache has is laid over the result. A line that has been written stays
+ * valid (retired) until all reads have come back that were sent before: they may have seen the medium as it was.
  *
  * Dirty lines are listed in the order in which they became dirty (sequence). A flush writes all up to the newest of its
  * arrival, FUA the sectors of its range only: what else is volatile stays so. Eviction takes the oldest.

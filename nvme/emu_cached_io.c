@@ -5,7 +5,10 @@
 #include "nvme/emu_cache.h"
 
 /* A failed write-back ends what waits for one: nothing promises that the next try fares better. */
-static bool cache_failed(const struct emu_command *command) { return command->emu->cache->errors != command->errors_before; }
+static bool cache_failed(const struct emu_command *command)
+{
+	return command->emu->cache->errors != command->errors_before;
+}
 
 static void cache_wait(struct emu_command *command, void (*resume)(struct emu_command *))
 {
@@ -128,7 +131,8 @@ static void read_step(struct emu_command *command)
 			command->ticket = ++cache->read_sequence;
 			command->resume = read_done;
 			cds_list_add_tail(&command->wait, &cache->reads);
-			emu_command_backing(command, EMU_READ, command->offset + command->position, command->piece, true);
+			emu_command_backing(command, EMU_READ, command->offset + command->position, command->piece,
+				true);
 			return;
 		}
 		read_overlay(command, true);

@@ -20,7 +20,8 @@ void *emu_dma_pointer(const struct emu *emu, uint64_t address, uint64_t size)
 		return NULL;
 	if (emu->window) {
 		const uint64_t start = (uintptr_t)emu->window;
-		if (address < start || address - start > emu->window_bytes || size > emu->window_bytes - (address - start))
+		const uint64_t offset = address - start;
+		if (address < start || offset > emu->window_bytes || size > emu->window_bytes - offset)
 			return NULL;
 	}
 	return (void *)(uintptr_t)address;

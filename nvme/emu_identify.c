@@ -2,15 +2,15 @@
 /*
  * Identify: what the drive says of itself (Base 2.0, 5.17; NVM Command Set 1.0, 4.1.5).
  *
- * Identifiers of namespaces are made from the serial number, so they are the same each time that an image is plugged in, and
- * others for another image.
+ * Identifiers of namespaces are made from the serial number, so they are the same each time that an image is
+ * plugged in, and others for another image.
  */
 #include <stdio.h>
 
 #include "nvme/emu_internal.h"
 
 enum { VENDOR = 0x4c46, TEMPERATURE_WARNING = 343, TEMPERATURE_CRITICAL = 353, SHUTDOWN_US = 10000000 };
-enum { VWC_FLUSH_ALL = 3 << 1, LPA_EXTENDED = 1 << 2, CTRLR_IO = 1, QUEUE_ENTRY_LOG2_SQ = 0x66, QUEUE_ENTRY_LOG2_CQ = 0x44 };
+enum { VWC_FLUSH_ALL = 3 << 1, LPA_EXTENDED = 1 << 2, CTRLR_IO = 1, SQ_ENTRY_LOG2 = 0x66, CQ_ENTRY_LOG2 = 0x44 };
 
 static void text_pad(char *out, size_t size, const char *text)
 {
@@ -78,8 +78,8 @@ static void fill_ctrlr(const struct emu *emu, struct nvme_id_ctrlr *id)
 	id->wctemp = le16_set(TEMPERATURE_WARNING);
 	id->cctemp = le16_set(TEMPERATURE_CRITICAL);
 	capacity_set(id->tnvmcap, emu->backing.size_bytes);
-	id->sqes = QUEUE_ENTRY_LOG2_SQ;
-	id->cqes = QUEUE_ENTRY_LOG2_CQ;
+	id->sqes = SQ_ENTRY_LOG2;
+	id->cqes = CQ_ENTRY_LOG2;
 	id->nn = id->mnan = le32_set(options->namespaces);
 	id->oncs = le16_set((uint16_t)((options->no_dsm ? 0 : NVME_ONCS_DSM) |
 		(options->no_write_zeroes ? 0 : NVME_ONCS_WRITE_ZEROES)));

@@ -17,10 +17,10 @@
  * Threads: struct emu and everything that hangs from it belong to the model's reactor. struct emu_port is the only
  * thing that the driver's threads touch as well: its fields are atomic, or do not change while both hold it.
  *
- * A command is in one place at a time (enum emu_place). A wait ends with a call of `resume`; reset, pull and power cut end it
- * otherwise: what waits inside the model is freed, what the backing has is marked `dropped` and freed when it comes back. Host
- * memory is touched by the model's own code (which stops at once) and by backing I/O on host buffers, counted in host_ios: a
- * reset shows RDY = 0, and a pull cuts the BAR, only when that is zero.
+ * A command is in one place at a time (enum emu_place). A wait ends with a call of `resume`; reset, pull and power
+ * cut end it otherwise: what waits inside the model is freed, what the backing has is marked `dropped` and freed
+ * when it comes back. Host memory is touched by the model's own code (which stops at once) and by backing I/O on
+ * host buffers, counted in host_ios: a reset shows RDY = 0, and a pull cuts the BAR, only when that is zero.
  */
 #ifndef LANEFS_NVME_EMU_INTERNAL_H
 #define LANEFS_NVME_EMU_INTERNAL_H
@@ -35,7 +35,7 @@ enum {
 	EMU_DEPTH_MAX = 65536,
 	EMU_NAMESPACES_MAX = 64,
 	EMU_IOV_MAX = 64,           /* per backing I/O; longer commands take several */
-	EMU_COMMANDS = 512,         /* I/O commands taken from the queues and not answered yet; more stay in the queues */
+	EMU_COMMANDS = 512,         /* I/O commands taken and not answered yet; more stay in the queues */
 	EMU_ADMIN_COMMANDS = 64,    /* the same of admin commands, so that Abort gets through when all I/O is stuck */
 	EMU_FETCH_BATCH = 16,       /* commands per queue and turn */
 	EMU_EVENTS_MAX = 4,         /* asynchronous event requests at once */
@@ -166,7 +166,8 @@ struct emu_command {
 enum emu_event_kind { EMU_EVENT_ERROR, EMU_EVENT_SMART, EMU_EVENT_NOTICE, EMU_EVENT_KINDS };
 enum { EMU_ERROR_DOORBELL_VALUE = 1 }; /* information of EMU_EVENT_ERROR */
 struct emu_counters {
-	uint64_t read_commands, write_commands, read_sectors, written_sectors, power_cycles, unsafe_shutdowns, media_errors;
+	uint64_t read_commands, write_commands, read_sectors, written_sectors, power_cycles, unsafe_shutdowns,
+		media_errors;
 };
 struct emu {
 	struct poller poller;
@@ -299,7 +300,8 @@ uint16_t emu_prp_begin(struct emu_command *command, uint64_t length) MUST_CHECK;
 /* The next piece into iov: all that is left, or as much as fits in multiples of @granularity (power of two). */
 uint16_t emu_prp_fill(struct emu_command *command, uint32_t granularity) MUST_CHECK;
 /* Between iov and @buffer; NULL: only moves on. */
-void emu_iov_copy(const struct emu_command *command, struct emu_cursor *cursor, void *buffer, size_t size, bool to_host);
+void emu_iov_copy(const struct emu_command *command, struct emu_cursor *cursor, void *buffer, size_t size,
+	bool to_host);
 /* @size bytes of @data and zeroes up to @length go to the host. */
 uint16_t emu_dma_send(struct emu_command *command, const void *data, size_t size, uint64_t length) MUST_CHECK;
 
@@ -321,7 +323,8 @@ void emu_flush_run(struct emu_command *command, void (*flushed)(struct emu_comma
 /* ---- emu_cache.c, emu_cached_io.c ---- */
 int emu_cache_init(struct emu *emu) MUST_CHECK; /* -ENOMEM */
 void emu_cache_fini(struct emu *emu);
-/* The power is gone. What options.cut lets survive stays dirty, and is written by emu_cache_drained, which says when. */
+/* The power is gone. What options.cut lets survive stays dirty, and is written by emu_cache_drained, which says
+ * when. */
 void emu_cache_cut(struct emu *emu);
 bool emu_cache_drained(struct emu *emu);
 /* Frees what no read needs any more, after one has come back. */

@@ -10,8 +10,8 @@
  *   zeroes        the backing's                           short: a write of zeroes; long: as deallocate
  *   deallocate    the backing's                           the range leaves the cache first
  *
- * Durable is a write with FUA, and every write while the volatile cache is off. Data between host memory and the backing is not copied;
- * it goes in pieces of as many vectors as a command has room for.
+ * Durable is a write with FUA, and every write while the volatile cache is off. Data between host memory and the
+ * backing is not copied; it goes in pieces of as many vectors as a command has room for.
  */
 #include <errno.h>
 
@@ -85,7 +85,8 @@ static void transfer_piece(struct emu_command *command)
 		return;
 	}
 	command->resume = transfer_done;
-	emu_command_backing(command, write ? EMU_WRITE : EMU_READ, command->offset + command->position, command->piece, true);
+	emu_command_backing(command, write ? EMU_WRITE : EMU_READ, command->offset + command->position, command->piece,
+		true);
 }
 
 static void transfer_done(struct emu_command *command)

@@ -2,9 +2,9 @@
 /*
  * Log pages and asynchronous events (Base 2.0, 5.2 and 5.16).
  *
- * The host leaves event requests with the controller; an event answers one. After that events of the same kind are masked
- * until the host has read the log page that goes with it (unless it reads with "retain asynchronous event"). An event that
- * finds no request, or is masked, is kept: the latest of each kind.
+ * The host leaves event requests with the controller; an event answers one. After that events of the same kind are
+ * masked until the host has read the log page that goes with it (unless it reads with "retain asynchronous event").
+ * An event that finds no request, or is masked, is kept: the latest of each kind.
  */
 #include <errno.h>
 

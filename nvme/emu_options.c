@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Options of an emulated drive as text: "cache=16M,lba=512,cut=random". One table says what each is called, how its value
- * reads, where it goes and what a help text says of it. Rules have a grammar of their own: emu_rule_text.c.
+ * Options of an emulated drive as text: "cache=16M,lba=512,cut=random". One table says what each is called, how its
+ * value reads, where it goes and what a help text says of it. Rules have a grammar of their own: emu_rule_text.c.
  */
 #include <errno.h>
 #include <stdio.h>
 
 #include "nvme/emu_text.h"
 
-enum option_kind { OPTION_NUMBER, OPTION_SECTOR, OPTION_SIZE, OPTION_TIME, OPTION_YES, OPTION_NO, OPTION_WORD, OPTION_SERIAL, OPTION_RULE };
+enum option_kind {
+	OPTION_NUMBER,
+	OPTION_SECTOR, /* one of two numbers */
+	OPTION_SIZE,
+	OPTION_TIME,
+	OPTION_YES,    /* on: true */
+	OPTION_NO,     /* off: true */
+	OPTION_WORD,
+	OPTION_SERIAL,
+	OPTION_RULE,
+};
 
 struct option {
 	const char *name;
@@ -21,7 +31,8 @@ struct option {
 	const char *help;
 };
 
-static const char *const cut_words[] = {[EMU_CUT_ALL] = "all", [EMU_CUT_RANDOM] = "random", [EMU_CUT_NONE] = "none", NULL};
+static const char *const cut_words[] = {
+	[EMU_CUT_ALL] = "all", [EMU_CUT_RANDOM] = "random", [EMU_CUT_NONE] = "none", NULL};
 
 #define FIELD(name) offsetof(struct emu_options, name), sizeof(((struct emu_options *)0)->name)
 #define NUMBER(min, max, values) min, max, values, NULL
@@ -33,13 +44,16 @@ static const struct option options[] = {
 	{"vwc", OPTION_NO, FIELD(no_volatile_cache), SWITCH, "off: no volatile write cache, every write is durable"},
 	{"cache-fixed", OPTION_YES, FIELD(cache_fixed), SWITCH, "on: the write cache cannot be turned off"},
 	{"lba", OPTION_SECTOR, FIELD(lba_bytes), NUMBER(512, 4096, "512 or 4096"), "bytes per block"},
-	{"metadata", OPTION_NUMBER, FIELD(metadata_bytes), NUMBER(0, 128, "0 to 128"), "formatted with metadata, to be refused"},
+	{"metadata", OPTION_NUMBER, FIELD(metadata_bytes), NUMBER(0, 128, "0 to 128"),
+		"formatted with metadata, to be refused"},
 	{"zoned", OPTION_YES, FIELD(zoned), SWITCH, "on: a zoned namespace, to be refused"},
 	{"namespaces", OPTION_NUMBER, FIELD(namespaces), NUMBER(1, 64, "1 to 64"), "equal parts of the medium"},
 	{"queues", OPTION_NUMBER, FIELD(queues_max), NUMBER(1, 256, "1 to 256"), "I/O queue pairs"},
 	{"depth", OPTION_NUMBER, FIELD(depth_max), NUMBER(2, 65536, "2 to 65536"), "entries per queue"},
-	{"mdts", OPTION_NUMBER, FIELD(mdts), NUMBER(1, 15, "1 to 15"), "largest transfer, 2^n pages of 4 KiB; 15: no limit"},
-	{"boundary", OPTION_NUMBER, FIELD(boundary_blocks), NUMBER(0, 65535, "0 to 65535"), "optimal I/O boundary in blocks"},
+	{"mdts", OPTION_NUMBER, FIELD(mdts), NUMBER(1, 15, "1 to 15"),
+		"largest transfer, 2^n pages of 4 KiB; 15: no limit"},
+	{"boundary", OPTION_NUMBER, FIELD(boundary_blocks), NUMBER(0, 65535, "0 to 65535"),
+		"optimal I/O boundary in blocks"},
 	{"shadow", OPTION_NO, FIELD(no_shadow_doorbells), SWITCH, "off: no shadow doorbells"},
 	{"interrupts", OPTION_NO, FIELD(no_interrupts), SWITCH, "off: the driver must poll"},
 	{"dsm", OPTION_NO, FIELD(no_dsm), SWITCH, "off: no deallocation"},
@@ -48,7 +62,8 @@ static const struct option options[] = {
 		"added to every I/O command"},
 	{"cut", OPTION_WORD, FIELD(cut), 0, 0, "all, random or none", cut_words,
 		"what a power cut takes of what was not flushed"},
-	{"tear", OPTION_SECTOR, FIELD(tear_bytes), NUMBER(512, 4096, "512 or 4096"), "pieces that survive a random cut, bytes"},
+	{"tear", OPTION_SECTOR, FIELD(tear_bytes), NUMBER(512, 4096, "512 or 4096"),
+		"pieces that survive a random cut, bytes"},
 	{"seed", OPTION_NUMBER, FIELD(seed), NUMBER(0, UINT64_MAX, "a number"), "of everything random"},
 	{"serial", OPTION_SERIAL, FIELD(serial), 0, 0, "1 to 20 printable characters", NULL, "serial number"},
 	{"rule", OPTION_RULE, 0, 0, 0, 0, "OPCODE:ACTION[:KEY=VALUE...]", NULL,
@@ -142,7 +157,8 @@ static int option_parse(const struct option *option, struct text value, struct e
 	else
 		good = value_parse(option, value, &number);
 	if (!good) {
-		snprintf(message, message_size, "%s=%.*s: must be %s", option->name, text_width(value), value.at, option->values);
+		snprintf(message, message_size, "%s=%.*s: must be %s", option->name, text_width(value), value.at,
+			option->values);
 		return -EINVAL;
 	}
 	if (option->kind != OPTION_SERIAL)

@@ -2,13 +2,14 @@
 /*
  * The transport of an emulated controller: what the driver holds.
  *
- * The BAR is a memfd that is mapped twice: the driver's mapping is guarded and unmapped by release, the model's is the model's own.
- * So either side may go first. The port itself goes with the last reference.
+ * The BAR is a memfd that is mapped twice: the driver's mapping is guarded and unmapped by release, the model's is
+ * the model's own. So either side may go first. The port itself goes with the last reference.
  *
- * Waking a sleeping model: the driver writes, counts the write, then looks at `asleep`; the model sets `asleep`, then looks at the
- * count and at the doorbells. All of it sequentially consistent, so one of the two sees the other. A model that is awake costs
- * the driver one atomic addition. Interrupts likewise: the driver arms, then looks at its queue; the model stores the
- * completion, then looks whether the queue is armed. The vector of a queue's interrupt is the number of the queue.
+ * Waking a sleeping model: the driver writes, counts the write, then looks at `asleep`; the model sets `asleep`,
+ * then looks at the count and at the doorbells. All of it sequentially consistent, so one of the two sees the
+ * other. A model that is awake costs the driver one atomic addition. Interrupts likewise: the driver arms, then
+ * looks at its queue; the model stores the completion, then looks whether the queue is armed. The vector of a
+ * queue's interrupt is the number of the queue.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -80,7 +81,8 @@ static void port_release(struct nvme_transport *transport)
 	emu_port_put(port);
 }
 
-/* No stop_dma: a model that has shown RDY = 0, or is pulled, reaches no memory, and there is no bus that could keep it off. */
+/* No stop_dma: a model that has shown RDY = 0, or is pulled, reaches no memory, and there is no bus that could
+ * keep it off. */
 static const struct nvme_transport_ops port_ops = {
 	.name = "emu",
 	.interrupt_fd = port_interrupt_fd,

@@ -2,13 +2,14 @@
 /*
  * Submission and completion queues.
  *
- * Each turn takes a bounded batch from every submission queue, starting at another one each time. A tail is loaded with
- * acquire, so the entries before it are there; a completion's status word, with the phase bit, is stored last with release. When
- * a completion queue is full, completed commands wait in it and its submission queues are not read.
+ * Each turn takes a bounded batch from every submission queue, starting at another one each time. A tail is loaded
+ * with acquire, so the entries before it are there; a completion's status word, with the phase bit, is stored last
+ * with release. When a completion queue is full, completed commands wait in it and its submission queues are not
+ * read.
  *
- * Shadow doorbells (Base 2.0, 5.8) replace those of the I/O queues: pages in host memory that the model looks at each turn.
- * The event index says beyond which value the driver must also ring the real doorbell: it is set before the model sleeps, to
- * the values that it knows, and left alone while it is awake.
+ * Shadow doorbells (Base 2.0, 5.8) replace those of the I/O queues: pages in host memory that the model looks at
+ * each turn. The event index says beyond which value the driver must also ring the real doorbell: it is set before
+ * the model sleeps, to the values that it knows, and left alone while it is awake.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -233,8 +234,8 @@ static void sq_tail_load(struct emu_sq *sq)
 
 static bool sq_may_fetch(const struct emu_sq *sq)
 {
-	return sq->emu->state == EMU_READY && !sq->emu->shutting_down && sq->ring && !sq->deleter && sq->head != sq->tail &&
-		cds_list_empty(&sq->cq->waiting);
+	return sq->emu->state == EMU_READY && !sq->emu->shutting_down && sq->ring && !sq->deleter &&
+		sq->head != sq->tail && cds_list_empty(&sq->cq->waiting);
 }
 
 static unsigned sq_fetch(struct emu_sq *sq)

@@ -70,11 +70,13 @@ static bool admin_queues_create(struct emu *emu)
 {
 	const uint32_t aqa = emu_bar_load(emu, NVME_REG_AQA);
 	struct emu_queue_setup sq = {.entries = FIELD_GET(AQA_ASQS, aqa) + 1};
-	struct emu_queue_setup cq = {.entries = FIELD_GET(AQA_ACQS, aqa) + 1, .interrupts = !emu->options.no_interrupts};
+	struct emu_queue_setup cq = {.entries = FIELD_GET(AQA_ACQS, aqa) + 1, .interrupts = true};
 	if (sq.entries < 2 || cq.entries < 2)
 		return false;
-	if (emu_dma_page(emu, register_pair(emu, NVME_REG_ASQ), sq.entries * sizeof(struct nvme_command), &sq.ring) ||
-		emu_dma_page(emu, register_pair(emu, NVME_REG_ACQ), cq.entries * sizeof(struct nvme_completion), &cq.ring))
+	const uint64_t sq_bytes = sq.entries * sizeof(struct nvme_command);
+	const uint64_t cq_bytes = cq.entries * sizeof(struct nvme_completion);
+	if (emu_dma_page(emu, register_pair(emu, NVME_REG_ASQ), sq_bytes, &sq.ring) ||
+		emu_dma_page(emu, register_pair(emu, NVME_REG_ACQ), cq_bytes, &cq.ring))
 		return false;
 	emu_cq_create(emu, &cq);
 	return emu_sq_create(emu, &sq) == 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Rules: what goes wrong, and when. Every command is held against all rules in turn; the first one that acts is the one
- * that is taken. A rule counts the commands that match it: `skip` of them pass, then `count` are hit, each with the chance
- * of `ppm`. All chances come from the seed.
+ * Rules: what goes wrong, and when. Every command is held against all rules in turn; the first one that acts is the
+ * one that is taken. A rule counts the commands that match it: `skip` of them pass, then `count` are hit, each with
+ * the chance of `ppm`. All chances come from the seed.
  */
 #include <errno.h>
 
@@ -42,7 +42,8 @@ static bool rule_matches(const struct emu_rule *rule, const struct emu_command *
 	const struct nvme_command *entry = &command->entry;
 	return rule->action != EMU_RULE_NOT_READY && rule->admin == command->admin &&
 		(rule->opcode < 0 || rule->opcode == entry->opcode) &&
-		(rule->nsid == 0 || rule->nsid == le32_get(entry->nsid)) && (command->admin || blocks_match(rule, entry));
+		(rule->nsid == 0 || rule->nsid == le32_get(entry->nsid)) &&
+		(command->admin || blocks_match(rule, entry));
 }
 
 static bool rule_hits(struct emu *emu, unsigned index)

@@ -46,7 +46,8 @@ static inline bool text_number(struct text text, uint64_t *out)
 			digit = (unsigned)(c - '0');
 		else if (lower >= 'a' && lower <= 'f')
 			digit = (unsigned)(lower - 'a') + 10;
-		if (digit >= base || __builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, digit, &value))
+		if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+			__builtin_add_overflow(value, digit, &value))
 			return false;
 	}
 	*out = value;
@@ -67,7 +68,8 @@ static inline bool text_quantity(struct text text, const struct text_unit *units
 	const struct text unit = {text.at + digits, text.length - digits};
 	for (size_t i = 0; i < count; i++)
 		if (text_is(unit, units[i].name))
-			return text_number((struct text){text.at, digits}, out) && !__builtin_mul_overflow(*out, units[i].factor, out);
+			return text_number((struct text){text.at, digits}, out) &&
+				!__builtin_mul_overflow(*out, units[i].factor, out);
 	return false;
 }
 

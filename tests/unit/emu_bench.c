@@ -374,11 +374,15 @@ struct nvme_command bench_rw(uint8_t opcode, uint64_t lba, uint32_t blocks, cons
 static void ring(struct bench *bench, uint16_t id, uint32_t doorbell, uint32_t value)
 {
 	__atomic_thread_fence(__ATOMIC_RELEASE); /* the entry first */
+	const unsigned index = (doorbell - NVME_REG_DOORBELLS) / 4;
+	bool real = true;
 	if (bench->shadow && id > 0) {
-		__atomic_store_n(&bench->shadow[(doorbell - NVME_REG_DOORBELLS) / 4], htole32(value), __ATOMIC_SEQ_CST);
-		return;
+		const uint32_t before = le32toh(__atomic_exchange_n(&bench->shadow[index], htole32(value), __ATOMIC_SEQ_CST));
+		const uint32_t event = le32toh(__atomic_load_n(&bench->event_index[index], __ATOMIC_SEQ_CST));
+		real = (uint16_t)(value - event - 1) < (uint16_t)(value - before);
 	}
-	bench_write32(bench, doorbell, value);
+	if (real)
+		bench_write32(bench, doorbell, value);
 }
 
 uint16_t bench_submit(struct bench *bench, uint16_t id, struct nvme_command command)

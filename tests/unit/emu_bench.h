@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the tests of the emulated controller stand on: a drive with a medium in memory on a simulated group of two reactors (the model
- * on one, the test on the other), and a driver that writes registers and queue entries by hand.
+ * What the tests of the emulated controller stand on: a drive with a medium in memory on a simulated group of two
+ * reactors (the model on one, the test on the other), and a driver that writes registers and queue entries by hand.
  *
- * The medium answers after a seeded time and moves the data only then (or, if `mixed`, half of the time at once: a read may
- * answer with what has been overwritten meanwhile); it can hold everything back, and fail what comes.
+ * The medium answers after a seeded time and moves the data only then (or, if `mixed`, half of the time at once: a
+ * read may answer with what has been overwritten meanwhile); it can hold everything back, and fail what comes.
  */
 #ifndef LANEFS_TESTS_EMU_BENCH_H
 #define LANEFS_TESTS_EMU_BENCH_H

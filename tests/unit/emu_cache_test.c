@@ -353,6 +353,13 @@ MAY_WAIT static void write_back_errors(struct bench *bench)
 	assert_int_equal(bench_flush(bench), NVME_SC_WRITE_FAULT);
 	assert_int_equal(bench_write(bench, 2, 1, 2, NVME_RW_FUA), NVME_SC_WRITE_FAULT);
 	assert_int_equal(bench_read(bench, 1), 1);
+	struct nvme_command all = bench_rw(NVME_CMD_WRITE_ZEROES, 0, 1000, NULL);
+	assert_int_equal(bench_do(bench, 1, all, NULL), NVME_SC_WRITE_FAULT);
+	bench->error_op = EMU_READ;
+	assert_int_equal(bench_do(bench, 1, bench_rw(NVME_CMD_READ, 1, 2, bench_page(bench, 2)), NULL), NVME_SC_INVALID_FIELD);
+	assert_int_equal(bench_do(bench, 1, bench_rw(NVME_CMD_READ, 9, 1, bench_page(bench, 2)), NULL),
+		NVME_SC_UNRECOVERED_READ);
+	bench->error_op = EMU_WRITE;
 	bench->error = -ENOSPC;
 	uint16_t status = 0;
 	for (unsigned i = 0; i < 32 && !status; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: I/O commands move the right bytes for every shape of PRP, and refuse what they must.
- * Method: commands written by hand, compared with the medium in memory; then many at once, of random shape, against a model.
+ * Goal: I/O commands move the right bytes for every shape of PRP, and refuse what they must. Method: commands
+ * written by hand, compared with the medium in memory; then many at once, of random shape, against a model.
  */
 #include "emu_bench.h"
 

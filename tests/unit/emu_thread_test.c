@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: on real threads no wake-up is lost, in either direction, and a drive that is pulled under load lets its drivers go.
- * Method: the model on a reactor that sleeps; drivers on threads of their own that sleep in poll(2) on the interrupt, and
- * idle now and then for about as long as the reactor spins.
+ * Goal: on real threads no wake-up is lost, in either direction, and a drive that is pulled under load lets its
+ * drivers go. Method: the model on a reactor that sleeps; drivers on threads of their own that sleep in poll(2) on
+ * the interrupt, and idle now and then for about as long as the reactor spins.
  */
 #include "emu_bench.h"
 
@@ -77,6 +77,17 @@ MAY_WAIT static void bring_up(struct bench *b)
 		bench_create_queue(b, queue, ENTRIES);
 }
 
+MAY_WAIT static void bring_up_shadow(struct bench *b)
+{
+	struct nvme_command command = bench_command(NVME_ADMIN_DOORBELL_BUFFER, 0);
+	bring_up(b);
+	command.prp1 = le64_set(bench_address(bench_page(b, 100)));
+	command.prp2 = le64_set(bench_address(bench_page(b, 101)));
+	assert_int_equal(bench_do(b, 0, command, NULL), 0);
+	b->shadow = (uint32_t *)bench_page(b, 100);
+	b->event_index = (uint32_t *)bench_page(b, 101);
+}
+
 static void drivers_start(struct driver *drivers, bool until_gone)
 {
 	for (unsigned i = 0; i < DRIVERS; i++) {
@@ -97,13 +108,13 @@ static int read_stats(void *arg)
 	return 0;
 }
 
-static void no_wake_up_is_lost(const struct emu_options *options)
+static void no_wake_up_is_lost(const struct emu_options *options, MAY_WAIT void (*start)(struct bench *))
 {
 	struct driver drivers[DRIVERS];
 	struct emu_stats stats;
 	unsigned interrupts = 0;
 	bench_init_threads(&bench, options);
-	bench_run(&bench, bring_up);
+	bench_run(&bench, start);
 	drivers_start(drivers, false);
 	drivers_join(drivers);
 	for (unsigned i = 0; i < DRIVERS; i++) {
@@ -121,8 +132,14 @@ static void no_wake_up_is_lost(const struct emu_options *options)
 
 static void test_no_wake_up_is_lost(void **state)
 {
-	no_wake_up_is_lost(&(struct emu_options){0});
-	no_wake_up_is_lost(&(struct emu_options){.cache_bytes = KIB(256)});
+	no_wake_up_is_lost(&(struct emu_options){0}, bring_up);
+	no_wake_up_is_lost(&(struct emu_options){.cache_bytes = KIB(256)}, bring_up);
+}
+
+static void test_no_wake_up_is_lost_with_shadow_doorbells(void **state)
+{
+	no_wake_up_is_lost(&(struct emu_options){0}, bring_up_shadow);
+	no_wake_up_is_lost(&(struct emu_options){.cache_bytes = KIB(256)}, bring_up_shadow);
 }
 
 static void test_a_drive_is_pulled_under_load(void **state)
@@ -167,6 +184,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_wake_up_is_lost),
+		cmocka_unit_test(test_no_wake_up_is_lost_with_shadow_doorbells),
 		cmocka_unit_test(test_a_drive_is_pulled_under_load),
 		cmocka_unit_test(test_release_from_a_thread_lets_the_model_unplug_itself),
 	};
