@@ -277,7 +277,7 @@ static const struct nvme_ns_info *namespace_choose(struct nvme_device *device, u
 		snprintf(message, message_size, "%s: has no namespace %u (it has %u, from %u on)", device->target, nsid,
 			nvme_ctrlr_ns_count(device->ctrlr), first ? first->nsid : 0);
 	else if (first)
-		snprintf(message, message_size, "%s: namespace %u %s", device->target, first->nsid, first->refused);
+		return first; /* refused, which the caller says */
 	else
 		snprintf(message, message_size, "%s: has no active namespace; create one with: nvme create-ns, nvme attach-ns",
 			device->target);

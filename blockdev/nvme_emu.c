@@ -104,8 +104,12 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 		err = emu_create(name, &drive->options, &drive->backing, reactor_self(), &drive->emu);
 	}
 	if (err) {
+		char cause[256];
+		snprintf(cause, sizeof(cause), "%s", message);
 		if (!message[0])
 			snprintf(message, message_size, "emu:%s: cannot be made: %s", place->path, strerror(-err));
+		else if (!strncmp(cause, place->path, strlen(place->path))) /* what was said of the medium holds for the drive */
+			snprintf(message, message_size, "emu:%s", cause);
 		emu_drive_destroy(drive);
 		return err;
 	}

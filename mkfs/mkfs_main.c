@@ -79,7 +79,7 @@ static enum mkfs_exit file_create(struct mkfs_run *run)
 	const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		snprintf(cause, sizeof(cause), "cannot be created: %s; check its folder", strerror(errno));
-		return fail(path, cause);
+		return fail(run->command.target, cause);
 	}
 	run->created = true;
 	const int err = ftruncate(fd, (off_t)run->command.size_bytes) ? errno : 0;
@@ -88,7 +88,7 @@ static enum mkfs_exit file_create(struct mkfs_run *run)
 		return MKFS_EXIT_OK;
 	snprintf(cause, sizeof(cause), "cannot be made that large: %s; choose a smaller size or another folder",
 		strerror(err));
-	return fail(path, cause);
+	return fail(run->command.target, cause);
 }
 
 static enum mkfs_exit geometry_plan(struct mkfs_run *run, uint64_t size_bytes)

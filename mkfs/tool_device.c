@@ -7,6 +7,7 @@
 
 #include "blockdev/nvme.h"
 
+enum { TOOL_MEMORY_MIB = 32 };
 #define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
 
 /* What a fiber gets to know from the control thread. */
@@ -63,12 +64,17 @@ MAY_WAIT static int close_fiber(void *arg)
 	return bdev_remove(device->registry, device->name, CLOSE_DEADLINE_NS);
 }
 
-static int runtime_init(struct tool_device *device, const char *target)
+static int runtime_init(struct tool_device *device, const char *target, char *message, size_t message_size)
 {
+	char reason[256] = "";
 	const struct reactor_options options = {.count = 1, .fiber_count = 16};
-	struct memory_options memory = {0};
+	struct memory_options memory = {.need_mib = TOOL_MEMORY_MIB, .message = reason, .message_size = sizeof(reason)};
 	int err = nvme_target_memory(target, &memory) ? memory_init(&memory) : 0;
 
+	if (err) {
+		snprintf(message, message_size, "%s: no DMA memory: %s", target, reason);
+		return err;
+	}
 	if (!err)
 		err = reactor_group_create(&options, &device->group);
 	if (!err)
@@ -84,12 +90,13 @@ static int runtime_init(struct tool_device *device, const char *target)
 int tool_device_open(const char *target, bool read_only, struct tool_device **out, char *message, size_t message_size)
 {
 	struct tool_device *device = calloc(1, sizeof(*device));
-	int err = device ? runtime_init(device, target) : -ENOMEM;
+	message[0] = '\0';
+	int err = device ? runtime_init(device, target, message, message_size) : -ENOMEM;
 
-	if (err) {
+	if (err && !message[0]) {
 		snprintf(message, message_size, "%s: this program cannot start: %s; free some memory and try again", target,
 			strerror(-err));
-	} else {
+	} else if (!err) {
 		struct open_request request = {device, target, read_only, message, message_size};
 		err = tool_device_run(device, open_fiber, &request);
 	}

@@ -16,6 +16,7 @@
 #include <rte_malloc.h>
 #include <rte_memory.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <dirent.h>
@@ -25,7 +26,7 @@
 #include "reactor/dma_region_internal.h"
 #include "reactor/log.h"
 
-enum { LIMIT_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64, RANGES_MAX = 16 };
+enum { NEED_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64, RANGES_MAX = 16 };
 
 /* Set by memory_init, constant after that. */
 static struct {
@@ -43,23 +44,25 @@ bool memory_is_physical(void) { return memory.physical; }
 
 /* ---- start-up ---- */
 
-/* Hugepages of every size that the machine has set aside. */
-static unsigned long hugepage_count(void)
+/* MiB of free hugepages of every size. */
+static unsigned long hugepages_mib(void)
 {
 	static const char folder[] = "/sys/kernel/mm/hugepages";
-	unsigned long total = 0;
+	unsigned long total = 0, size_kib;
 	DIR *dir = opendir(folder);
 	if (!dir)
 		return 0;
 	for (struct dirent *entry; (entry = readdir(dir));) {
 		char path[320];
 		unsigned long count;
+		if (sscanf(entry->d_name, "hugepages-%lukB", &size_kib) != 1)
+			continue;
 		snprintf(path, sizeof(path), "%s/%s/free_hugepages", folder, entry->d_name);
-		FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+		FILE *file = fopen(path, "re");
 		if (!file)
 			continue;
 		if (fscanf(file, "%lu", &count) == 1)
-			total += count;
+			total += count * size_kib / 1024;
 		fclose(file);
 	}
 	closedir(dir);
@@ -107,19 +110,36 @@ static int range_add(const struct rte_memseg_list *list, void *arg)
 	return 0;
 }
 
-static int options_check(const struct memory_options *options, bool huge)
+static int memory_fail(const struct memory_options *options, int err, const char *format, ...) PRINTF_LIKE(3, 4);
+static int memory_fail(const struct memory_options *options, int err, const char *format, ...)
 {
+	char line[256];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (options->message)
+		snprintf(options->message, options->message_size, "%s", line);
+	else
+		log_error("memory: %s", line);
+	return err;
+}
+
+static int options_check(const struct memory_options *options, unsigned long free_mib, unsigned long need_mib)
+{
+	const bool must = options->need_hugepages || options->physical;
 	if (memory.eal) {
-		log_error("memory: EAL is started already, and can be only once per process: start another process");
-		return -EALREADY;
+		return memory_fail(options, -EALREADY, "EAL is started already, and can be only once per process: start another process");
 	}
-	if (!huge && (options->need_hugepages || options->physical)) {
-		log_error("memory: there are no free hugepages: set some aside: sysctl -w vm.nr_hugepages=128");
-		return -ENODEV;
+	if (must && free_mib == 0) {
+		return memory_fail(options, -ENODEV, "there are no free hugepages: set some aside: lanefs hugepages %luM", need_mib);
+	}
+	if (must && free_mib < need_mib) {
+		return memory_fail(options, -ENOMEM, "%lu MiB of hugepages are free, %lu MiB are needed: set more aside: "
+			"lanefs hugepages %luM", free_mib, need_mib, need_mib);
 	}
 	if (options->physical && geteuid() != 0) {
-		log_error("memory: physical addresses are for root alone: run it as root, or give the device to vfio-pci");
-		return -EPERM;
+		return memory_fail(options, -EPERM, "physical addresses are for root alone: run it as root, or give the device to vfio-pci");
 	}
 	return 0;
 }
@@ -128,25 +148,24 @@ static int eal_failed(const struct memory_options *options, bool huge)
 {
 	const int err = rte_errno == EALREADY ? -EALREADY : -ENOMEM;
 	if (options->physical)
-		log_error("memory: EAL did not start with physical addresses (%s): is this root with CAP_SYS_ADMIN, and are hugepages "
-			"free?", rte_strerror(rte_errno));
-	else
-		log_error("memory: EAL did not start (%s): is there memory for %s?", rte_strerror(rte_errno),
-			huge ? "its hugepages" : "its heap");
-	return err;
+		return memory_fail(options, err, "EAL did not start with physical addresses (%s): is this root with CAP_SYS_ADMIN, and "
+			"are hugepages free?", rte_strerror(rte_errno));
+	return memory_fail(options, err, "EAL did not start (%s): is there memory for %s?", rte_strerror(rte_errno),
+		huge ? "its hugepages" : "its heap");
 }
 
 int memory_init(const struct memory_options *options)
 {
 	if (!options->use_eal)
 		return 0;
-	const bool huge = hugepage_count() > 0;
-	const int err = options_check(options, huge);
+	const unsigned long free_mib = hugepages_mib(), need_mib = options->need_mib ? options->need_mib : NEED_DEFAULT_MIB;
+	const int err = options_check(options, free_mib, need_mib);
+	const bool huge = free_mib >= need_mib;
 	if (err)
 		return err;
 	static char cores[CORES_TEXT_MAX], limit[16];
 	cores_print(options, cores, sizeof(cores));
-	snprintf(limit, sizeof(limit), "%u", options->limit_mib ? options->limit_mib : LIMIT_DEFAULT_MIB);
+	snprintf(limit, sizeof(limit), "%lu", need_mib);
 	char *arguments[12] = {"lanefs", "--no-pci", "--no-telemetry", "--log-level=lib.eal:error"};
 	int count = 4;
 	arguments[count++] = options->physical ? "--iova-mode=pa" : "--iova-mode=va";

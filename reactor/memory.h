@@ -2,7 +2,7 @@
 /*
  * DMA memory and start-up of DPDK's environment layer.
  *
- * memory_init with .use_eal starts EAL once per process (after fork, before threads): hugepages where they exist,
+ * memory_init with .use_eal starts EAL once per process (after fork, before threads): hugepages where enough are free,
  * otherwise --no-huge. Without it (unit tests, simulation, tools that touch no device) DMA memory is plain aligned
  * memory with the same interface.
  */
@@ -15,11 +15,13 @@ struct memory_options {
 	bool use_eal;
 	bool need_hugepages;   /* fail instead of falling back to --no-huge */
 	bool physical;         /* devices are given physical addresses (uio: no IOMMU); needs hugepages and root */
-	unsigned limit_mib;    /* heap limit without hugepages, MiB; 0: 256 */
+	unsigned need_mib;     /* DMA memory that will be wanted, MiB: the heap's size without hugepages; 0: 256 */
+	char *message;         /* where the reason of a failure goes, one line; NULL: to the log */
+	size_t message_size;
 	const int *cores;      /* cores that EAL is told of; NULL: all allowed */
 	unsigned core_count;
 };
-/* -ENOMEM, -ENODEV (hugepages are needed and there are none), -EPERM (physical addresses without root), -EALREADY. One log line
+/* -ENOMEM (also too few hugepages), -ENODEV (hugepages are needed and there are none), -EPERM (physical addresses without root), -EALREADY. One line
  * says what and how to mend it. */
 int memory_init(const struct memory_options *options) MUST_CHECK;
 bool memory_has_eal(void);

@@ -205,15 +205,26 @@ static int start_signals(struct daemon *daemon)
 	return 0;
 }
 
+/* Measured with "-o hugepages" (free ones before and after), rounded up: buffers of a reactor's requests, operations and queues; and
+ * the metadata cache with what other owners may lend of it. */
+static unsigned memory_need_mib(const struct mount_config *config, unsigned reactors)
+{
+	enum { REACTOR_MIB = 112, CACHE_DEFAULT_MIB = 32 };
+	const uint64_t cache_mib = config->cache_bytes ? config->cache_bytes / MIB(1) + 1 : CACHE_DEFAULT_MIB;
+
+	return (unsigned)(reactors * REACTOR_MIB + 2 * cache_mib);
+}
+
 static int start_reactors(struct daemon *daemon)
 {
 	const struct mount_config *config = daemon->config;
-	struct memory_options memory = {.use_eal = config->hugepages};
 	const struct reactor_options options = {
 		.count = options_reactor_count(config),
 		.cores = config->core_count ? config->cores : NULL,
 		.poll = config->poll,
 	};
+	struct memory_options memory = {.use_eal = config->hugepages, .need_mib = memory_need_mib(config, options.count)};
+	char reason[256] = "";
 	int err;
 
 	if (nvme_target_memory(config->target, &memory))
@@ -221,10 +232,11 @@ static int start_reactors(struct daemon *daemon)
 	memory.need_hugepages |= config->hugepages;
 	memory.cores = config->core_count ? config->cores : NULL;
 	memory.core_count = config->core_count;
+	memory.message = reason;
+	memory.message_size = sizeof(reason);
 	err = memory_init(&memory);
 	if (err)
-		return daemon_fail(daemon, err, "no DMA memory: %s%s", strerror(-err),
-			memory.need_hugepages ? " (are there hugepages? see lanefs hugepages)" : "");
+		return daemon_fail(daemon, err, "%s: no DMA memory: %s", config->target, reason);
 	err = reactor_group_create(&options, &daemon->group);
 	if (err)
 		return daemon_fail(daemon, err, err == -EINVAL ? "a core in lcores= may not be used here" :

@@ -141,8 +141,8 @@ def other():
 @case('targets that are not built yet, or make no sense')
 def targets():
     image = small('targets')
-    for target in ('0000:5e:00.0', 'pci:0000:5e:00.0/1', 'emu:/tmp/x', 'mirror:/a,/b', 'virtio:0000:00:05.0'):
-        refused([MOUNT, target, image.directory], FAILED, target.split(':')[0])
+    for target in ('0000:5e:00.0', 'pci:0000:5e:00.0/1', 'emu:/nonexistent/x', 'mirror:/a,/b', 'virtio:0000:00:05.0'):
+        refused([MOUNT, target, image.directory], FAILED, target.removeprefix('pci:').split(':')[0])
     for target in ('ram:', 'ram:x', 'ram:99999999999T', 'floppy:'):
         refused([MOUNT, target, image.directory], FAILED, target.split(':')[0])
 

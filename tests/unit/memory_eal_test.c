@@ -17,7 +17,7 @@
 #include "reactor/log.h"
 #include "reactor/memory.h"
 
-static struct memory_options with_eal = {.use_eal = true, .limit_mib = 64};
+static struct memory_options with_eal = {.use_eal = true, .need_mib = 64};
 static void *plain;
 
 static void drop_line(enum log_level level, const char *line, void *arg) {}
@@ -56,7 +56,6 @@ static void test_a_mapper_needs_eal(void **state)
 
 static void test_eal_starts_once(void **state)
 {
-	plain = dma_alloc(4096, 4096);
 	if (!memory_has_eal())
 		assert_int_equal(memory_init(&with_eal), 0);
 	assert_true(memory_has_eal());
@@ -159,7 +158,7 @@ static void test_a_mapper_that_refuses_is_not_added(void **state)
 
 static void test_a_refused_page_is_not_handed_out(void **state)
 {
-	enum { BIG = 24 << 20, ROUNDS = 100 };
+	enum { BIG = 160 << 20, SMALL = 24 << 20, ROUNDS = 100 };
 	struct recorder recorder = {.mapper = {.map = record_map, .unmap = record_unmap}};
 	struct recorder other = recorder;
 	if (!memory_has_hugepages())
@@ -169,10 +168,10 @@ static void test_a_refused_page_is_not_handed_out(void **state)
 	log_set_sink(drop_line, NULL);
 	recorder.answer = -ENOMEM;
 	for (unsigned i = 0; i < ROUNDS; i++)
-		assert_null(dma_alloc(BIG, 4096));
+		assert_null(dma_alloc(i % 2 ? BIG : SMALL, 4096));
 	log_set_sink(NULL, NULL);
 	recorder.answer = 0;
-	void *buffer = dma_alloc(BIG, 4096);
+	void *buffer = dma_alloc(SMALL, 4096);
 	assert_non_null(buffer);
 	dma_free(buffer);
 	dma_mapper_remove(&other.mapper);
@@ -225,6 +224,7 @@ static void test_reactors_allocate_beside_each_other(void **state)
 
 int main(int argc, char **argv)
 {
+	plain = dma_alloc(4096, 4096);
 	with_eal.physical = argc > 1 && !strcmp(argv[1], "physical");
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hugepages_are_demanded_in_vain),

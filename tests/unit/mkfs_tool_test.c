@@ -306,8 +306,8 @@ static void test_bad_sizes_exit_1(void **state)
 
 static void test_targets_that_cannot_be_formatted_exit_1(void **state)
 {
-	static const char *const targets[] = {"/nonexistent/image", "/tmp", "/dev/zero", "/dev/null", "pci:0000:00:00.0",
-		"0000:5e:00.0", "emu:/tmp/x", "virtio:0000:00:05.0", "mirror:a,b", ""};
+	static const char *const targets[] = {"/nonexistent/image", "/tmp", "/dev/zero", "/dev/null", "pci:0000",
+		"0000:5e:00.0", "emu:/nonexistent/x", "virtio:0000:00:05.0", "mirror:a,b", ""};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(targets); i++) {
 		assert_int_equal(MKFS(targets[i], "128M"), 1);

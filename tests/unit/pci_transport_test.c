@@ -80,7 +80,7 @@ static void test_without_device_memory_nothing_is_opened(void **state)
 
 static void test_a_missing_iommu_is_named(void **state)
 {
-	const struct memory_options options = {.use_eal = true, .limit_mib = 16};
+	const struct memory_options options = {.use_eal = true, .need_mib = 16};
 	assert_int_equal(memory_init(&options), 0);
 	assert_int_equal(vfio("0000:04:00.0"), -ENOTSUP);
 	assert_says("0000:04:00.0: no IOMMU protects it, which vfio-pci needs: boot with intel_iommu=on");

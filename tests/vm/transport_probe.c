@@ -311,7 +311,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: transport_probe vfio|uio ADDRESS exchange|memory|hold\n");
 		return 2;
 	}
-	const struct memory_options options = {.use_eal = true, .physical = !strcmp(argv[1], "uio"), .limit_mib = 96};
+	const struct memory_options options = {.use_eal = true, .physical = !strcmp(argv[1], "uio"), .need_mib = 96};
 	if (memory_init(&options))
 		return 1;
 	printf("# %s, %s addresses\n", memory_has_hugepages() ? "hugepages" : "no hugepages", memory_is_physical() ? "physical" : "virtual");

@@ -18,7 +18,7 @@ from lanefs_test import FSCK, LANEFS, MKFS, Image, sha256, work_dir
 FILES = 1000
 GIT = ['git', '-c', 'gc.auto=0', '-c', 'maintenance.auto=false', '-c', 'user.name=test', '-c', 'user.email=test@localhost']
 GIT_ENVIRONMENT = {**os.environ, 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null'}
-HUGEPAGES = 64  # of 2 MiB each
+HUGEPAGES = 128  # of 2 MiB each
 
 
 class Volume(Image):
