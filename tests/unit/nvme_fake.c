@@ -123,9 +123,10 @@ static void post(struct nvme_fake *fake, uint16_t sqid, uint16_t cid, uint16_t s
 		cq->phase = !cq->phase;
 }
 
-/* What nobody reckons with must not overflow the ring. */
+/* What nobody reckons with must not overflow the ring; what is due after it waits for room. */
 void fake_post(struct nvme_fake *fake, uint16_t qid, uint16_t cid, uint16_t status)
 {
+	fake->nonsense = true;
 	if (!cq_is_full(fake, fake->sqs[qid].cqid))
 		post(fake, qid, cid, status, 0);
 }
@@ -146,7 +147,7 @@ static unsigned answer_due(struct nvme_fake *fake)
 	struct fake_command *held, *next;
 	unsigned count = 0;
 	cds_list_for_each_entry_safe(held, next, &fake->commands, node)
-		if (held->due_ns <= reactor_now_ns()) {
+		if (held->due_ns <= reactor_now_ns() && !(fake->nonsense && cq_is_full(fake, fake->sqs[held->qid].cqid))) {
 			fake_answer(fake, held);
 			count++;
 		}

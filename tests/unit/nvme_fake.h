@@ -115,7 +115,7 @@ struct nvme_fake {
 	struct fake_cq cqs[FAKE_QUEUES_MAX + 1];
 	uint32_t *shadow, *events;    /* of Doorbell Buffer Config; NULL */
 	struct cds_list_head commands; /* in order of arrival */
-	unsigned held;
+	bool nonsense;                /* completions were posted that no command asked for */
 
 	/* what the driver did */
 	unsigned wrote, enables, disables, shutdowns, stop_dmas, releases;
