@@ -141,8 +141,11 @@ int emu_ns_resize(struct emu *emu, uint32_t nsid, uint64_t blocks) MUST_CHECK;
 void emu_set_health(struct emu *emu, uint8_t critical_warning);
 
 struct emu_stats {
-	uint64_t admin_commands, io_commands, flushes, cache_bytes, lost_bytes, aborts, resets, bad_commands,
-		doorbell_wakes, interrupts;
+	uint64_t admin_commands, io_commands, flushes;
+	uint64_t cache_bytes, lost_bytes;    /* dirty in the cache now; lost in power cuts so far */
+	uint64_t aborts, resets;             /* commands that Abort took back; CC.EN 1 -> 0 */
+	uint64_t bad_commands;               /* answered with a status that says the driver is to blame */
+	uint64_t doorbell_wakes, interrupts; /* signals from and to the driver */
 };
 void emu_stats_read(const struct emu *emu, struct emu_stats *out);
 

@@ -86,6 +86,7 @@ static void delete_cq(struct emu_command *command)
 
 static void delete_sq_finish(struct emu_command *command)
 {
+	emu_queues_signal(command->emu); /* the last time that this queue is asked */
 	emu_sq_delete(&command->emu->sqs[command->index]);
 	emu_command_complete(command, 0);
 }

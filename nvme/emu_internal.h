@@ -270,6 +270,7 @@ void emu_cq_push(struct emu_command *command, uint16_t status);
 unsigned emu_queues_poll(struct emu *emu);
 /* Doorbells that the poller has not seen; before sleeping. */
 bool emu_queues_news(struct emu *emu);
+/* The interrupts of queues that have new completions. */
 void emu_queues_signal(struct emu *emu);
 void emu_shadow_config(struct emu *emu, void *shadow, void *event_index);
 

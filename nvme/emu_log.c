@@ -91,10 +91,28 @@ static void event_unmask(struct emu *emu, enum emu_event_kind kind)
 
 /* ---- what is logged ---- */
 
+/* What a driver should not have sent. */
+static bool status_is_reproach(uint16_t status)
+{
+	switch (NVME_STATUS(FIELD_GET(STATUS_SCT, status), FIELD_GET(STATUS_SC, status))) {
+	case NVME_SC_INVALID_OPCODE:
+	case NVME_SC_INVALID_FIELD:
+	case NVME_SC_CID_CONFLICT:
+	case NVME_SC_DATA_TRANSFER_ERROR:
+	case NVME_SC_INVALID_NAMESPACE:
+	case NVME_SC_SEQUENCE_ERROR:
+	case NVME_SC_PRP_OFFSET_INVALID:
+	case NVME_SC_LBA_OUT_OF_RANGE:
+		return true;
+	default:
+		return FIELD_GET(STATUS_SCT, status) == NVME_SCT_SPECIFIC;
+	}
+}
+
 void emu_error_record(const struct emu_command *command, uint16_t status)
 {
 	struct emu *emu = command->emu;
-	emu->stats.bad_commands++;
+	emu->stats.bad_commands += status_is_reproach(status);
 	struct nvme_log_error *entry = &emu->errors[emu->error_count % EMU_ERRORS_MAX];
 	*entry = (struct nvme_log_error){
 		.count = le64_set(++emu->error_count),

@@ -5,6 +5,8 @@
  */
 #include "emu_bench.h"
 
+#include <unistd.h>
+
 enum { SETTLE_NS = 100000 };
 
 static const struct emu_options none;
@@ -416,11 +418,15 @@ MAY_WAIT static void deletion_of_a_busy_queue(struct bench *bench)
 MAY_WAIT static void deletion_of_a_stuck_queue(struct bench *bench)
 {
 	struct nvme_completion completion;
+	uint64_t interrupts;
 	bench_bring_up(bench);
 	for (unsigned i = 0; i < 3; i++)
 		bench_submit(bench, 1, bench_command(NVME_CMD_FLUSH, 1));
 	assert_false(bench_wait(bench, 1, &completion, SETTLE_NS));
+	const int fd = bench->transport->ops->interrupt_fd(bench->transport, 1);
+	bench->transport->ops->arm(bench->transport, 1);
 	assert_int_equal(bench_admin(bench, NVME_ADMIN_DELETE_SQ, 1, 0, NULL), 0);
+	assert_int_equal(read(fd, &interrupts, sizeof(interrupts)), sizeof(interrupts));
 	for (unsigned i = 0; i < 3; i++) {
 		assert_true(bench_poll(bench, 1, &completion));
 		assert_int_equal(bench_status(&completion), NVME_SC_ABORTED_SQ_DELETION);
@@ -496,6 +502,9 @@ MAY_WAIT static void bad_commands(struct bench *bench)
 	assert_int_equal(bench_status(&completion), 0);
 	bench->next_cid = cid;
 	assert_int_equal(bench_flush(bench), 0);
+	struct emu_stats stats;
+	emu_stats_read(bench->emu, &stats);
+	assert_int_equal(stats.bad_commands, 4);
 }
 
 static void test_bad_commands_are_refused(void **state) { bench_test(&none, bad_commands); }
