@@ -18,6 +18,7 @@
 #include "blockdev/blockdev.h"
 #include "nvme/emu.h"
 #include "nvme/nvme.h"
+#include "nvme/pci.h"
 #include "reactor/memory.h"
 
 struct nvme_device;

@@ -89,7 +89,7 @@ MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns)
 	return !nvme_transport_gone(ctrlr->transport);
 }
 
-int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair))
+MAY_WAIT int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair))
 {
 	int first = 0;
 	for (unsigned i = 0; i < ctrlr->qpair_count; i++) {

@@ -208,7 +208,7 @@ bool ctrlr_vanished(struct nvme_ctrlr *ctrlr);
 /* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed). */
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns);
 bool ctrlr_gone(const struct nvme_ctrlr *ctrlr);
-int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair));
+MAY_WAIT int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair));
 static inline void ctrlr_wrote(struct nvme_ctrlr *ctrlr)
 {
 	if (ctrlr->transport->ops->wrote)
