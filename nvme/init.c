@@ -192,7 +192,9 @@ static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
 	memcpy(&cycles, smart.power_cycles, sizeof(cycles));
 	const uint64_t before = ctrlr->power_cycles;
 	ctrlr->power_cycles = le64_get(cycles);
-	if (first || before == ctrlr->power_cycles || !ctrlr->info.cache_on)
+	const bool cached = ctrlr->cache_was_on; /* until now: what it came up with is no matter */
+	ctrlr->cache_was_on = ctrlr->info.cache_on;
+	if (first || before == ctrlr->power_cycles || !cached)
 		return 0;
 	ctrlr->power_lost = true;
 	return ctrlr_complain(ctrlr, -ENODEV, "the drive lost power while it was in use, and what its write cache held");

@@ -138,6 +138,7 @@ struct nvme_ctrlr {
 	struct nvme_ns_info namespaces[NVME_NAMESPACES_MAX];
 	unsigned namespace_count;
 	bool requested_told, poked, power_lost;
+	bool cache_was_on;               /* when power_cycles was read */
 };
 
 /* prp.c */
