@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Asynchronous events (NVMe Base 2.0, 5.2): a few requests are kept with the controller; each that comes back is read,
- * acted on, and sent again. Reading the log page that an event names is what allows the next event of that kind.
+ * acted on, and sent again. Reading the log page that an event names is what allows the next event of that kind. A controller
+ * that refuses a request is not asked again before its next reset.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ static void event_done(struct nvme_request *request)
 	struct event_slot *slot = CONTAINER_OF(request, struct event_slot, request);
 	slot->armed = false;
 	slot->arrived = request->result == 0;
+	slot->refused = request->result != 0 && request->status != STATUS_NONE;
 	slot->dw0 = le32_get(request->command.cdw2);
 	if (slot->arrived)
 		ctrlr_poke(slot->ctrlr);
@@ -24,7 +26,7 @@ void events_arm(struct nvme_ctrlr *ctrlr)
 	ctrlr->event_count = MIN(ctrlr->identify->aerl + 1u, (unsigned)EVENT_REQUESTS_MAX);
 	for (unsigned i = 0; i < ctrlr->event_count; i++) {
 		struct event_slot *slot = &ctrlr->events[i];
-		if (slot->armed || slot->arrived)
+		if (slot->armed || slot->arrived || slot->refused)
 			continue;
 		slot->ctrlr = ctrlr;
 		slot->armed = true;

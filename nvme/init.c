@@ -317,6 +317,8 @@ MAY_WAIT int ctrlr_bring_up(struct nvme_ctrlr *ctrlr, bool first)
 		err = set_events(ctrlr);
 	if (err)
 		return ctrlr_complain(ctrlr, err, "does not start: %s", strerror(-err));
+	for (unsigned i = 0; i < EVENT_REQUESTS_MAX; i++)
+		ctrlr->events[i].refused = false;
 	events_arm(ctrlr);
 	return 0;
 }

@@ -97,6 +97,7 @@ struct event_slot {
 	struct nvme_ctrlr *ctrlr;
 	uint32_t dw0;
 	bool armed, arrived;
+	bool refused;                    /* until the next reset */
 };
 /* An Abort under way; the answer does not matter. */
 struct abort_slot {
