@@ -119,7 +119,7 @@ struct nvme_fake {
 
 	/* what the driver did */
 	unsigned wrote, enables, disables, shutdowns, stop_dmas, releases;
-	unsigned admin_seen[256], io_seen[256];
+	unsigned admin_seen[256], io_seen[256], log_pages[256];
 	unsigned aborts_under_way;
 	uint32_t features[FAKE_FEATURES_MAX]; /* as set last */
 	bool feature_set[FAKE_FEATURES_MAX];

@@ -319,6 +319,8 @@ void fake_command_begin(struct nvme_fake *fake, struct fake_command *held)
 		return;
 	}
 	fake->admin_seen[opcode]++;
+	if (opcode == NVME_ADMIN_GET_LOG_PAGE)
+		fake->log_pages[(uint8_t)le32_get(held->command.cdw10)]++;
 	if (opcode == NVME_ADMIN_ABORT && count_admin(fake, opcode) >= fake->identify.acl + 1u)
 		fake_complain(fake, "more Aborts at once than ACL allows");
 	if (opcode != NVME_ADMIN_ASYNC_EVENT)

@@ -224,7 +224,7 @@ static void expect_faults(struct fake_rule rule, enum fake_vanish vanish_as, uin
 		rig.fake.vanish_as = vanish_as;
 		rig.options.admin_timeout_ns = 2 * NS_PER_SEC;
 	} while (fault_at(number++, rule, limit_ns));
-	assert_in_range(number, 15, 30);
+	assert_in_range(number, 12, 30);
 }
 
 static void test_vanishing_at_every_command(void **state)
