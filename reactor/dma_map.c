@@ -19,8 +19,8 @@
 #include "reactor/log.h"
 #include "reactor/memory.h"
 
-/* Refused at once: each makes the dma_alloc that caused it fail, and goes when EAL gives the pages back after that. When there is no
- * room for one more, dma_alloc fails for good. */
+/* Refused stretches at one time: each makes the dma_alloc that caused it fail, and goes when EAL gives the pages back after that. When
+ * there is no room for one more, dma_alloc fails for good. */
 enum { REFUSED_MAX = 64 };
 
 struct range {
@@ -37,14 +37,20 @@ static bool refused_overflow;
 /* ---- pages come and go ---- */
 static void refuse(uintptr_t start, uintptr_t end, int err)
 {
+	static bool said; /* every allocation that fails comes here */
 	const unsigned count = atomic_load_explicit(&refused_count, memory_order_relaxed);
-	log_error("memory: %zu KiB more cannot be made reachable for a device: %s", (size_t)(end - start) >> 10, strerror(-err));
-	if (count == REFUSED_MAX) {
+	if (!said)
+		log_error("memory: more of it cannot be made reachable for a device: %s%s", strerror(-err),
+			err == -ENOMEM ? ": raise the memlock limit (ulimit -l)" : "");
+	said = true;
+	if (count && refused[count - 1].end == start) {
+		refused[count - 1].end = end;
+	} else if (count < REFUSED_MAX) {
+		refused[count] = (struct range){start, end};
+		atomic_store_explicit(&refused_count, count + 1, memory_order_release);
+	} else {
 		refused_overflow = true;
-		return;
 	}
-	refused[count] = (struct range){start, end};
-	atomic_store_explicit(&refused_count, count + 1, memory_order_release);
 }
 
 /* A piece out of the middle of a refused range stays refused: what is lost is memory, not data. */

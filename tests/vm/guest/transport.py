@@ -1,96 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The PCI transports by themselves: transport_probe drives a controller by hand, as root and as somebody, with and without
-hugepages; it is refused with the right line; it loses its device in every way."""
+hugepages; it is refused with the right line; it loses its device in the ways that the kernel notices."""
 import os
-import pwd
 import re
-import resource
 import signal
-import subprocess
-import time
 
-from vmguest import MIB, case, device, equal, main, note, run, wait_for, write
+from probe import NOBODY, Held, hugepages, probe, refused
+from vmguest import MIB, case, device, equal, main, note, run, wait_for
 
-PROBE = f'{os.environ["LANEFS_BUILD"]}/tests/vm/transport_probe'
 MEMORY_TEST = f'{os.environ["LANEFS_BUILD"]}/tests/unit/memory_eal_test'
-NOBODY = pwd.getpwnam('nobody').pw_uid
 MASTER = 4  # bit of the command register
-SLOT = 'CAP_EXP+18.w'
 one, other, quiet = device('nvme0'), device('nvme1'), device('nvme2')
 
 
-def hugepages(count):
-    write('/proc/sys/vm/nr_hugepages', str(count))
-
-
-def start_as(user, memlock):
-    """What the child does before it becomes the probe: its memlock limit, then its user."""
-    def prepare():
-        if memlock:
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (memlock, memlock))
-        if user is not None:
-            os.setgroups([])
-            os.setuid(user)
-    return prepare
-
-
-def probe(driver, address, what='exchange', user=None, memlock=None):
-    """Runs it; every claim must hold. Returns its output."""
-    result = run(PROBE, driver, address, what, check=False, timeout=60, preexec_fn=start_as(user, memlock))
-    note(f'{driver} {what}: {result.returncode}')
-    note(result.stdout + result.stderr)
-    if result.returncode:
-        raise AssertionError(f'transport_probe {driver} {what}:\n{result.stdout}{result.stderr}')
-    return result.stdout
-
-
-def refused(driver, address, error, text, user=None, memlock=None):
-    """It says one line: @error (None: from before the device was looked at) and @text."""
-    result = run(PROBE, driver, address, 'exchange', check=False, timeout=60, preexec_fn=start_as(user, memlock))
-    lines = [line for line in (result.stdout + result.stderr).split('\n') if line and not line.startswith('#')]
-    note('\n'.join(lines))
-    equal(result.returncode, 1, 'status')
-    equal(len(lines), 1, 'lines')
-    if text not in lines[0] or error and not lines[0].startswith(f'refused {error} {address}: '):
-        raise AssertionError(f'not said: {error} {text}')
-
-
-class Held:
-    """A probe that holds its device until it is wanted, told or killed."""
-
-    def __init__(self, driver, address):
-        self.process = subprocess.Popen([PROBE, driver, address, 'hold'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, text=True)
-        self.read_until('holding')
-
-    def read_until(self, wanted):
-        lines = []
-        for line in self.process.stdout:
-            lines.append(line.rstrip())
-            note(lines[-1])
-            if re.search(wanted, line):
-                return
-        raise AssertionError('\n'.join(lines))
-
-    def tell(self):
-        self.process.stdin.write('\n')
-        self.process.stdin.flush()
-
-    def ends(self, state, timeout=60):
-        """It says @state, and all its claims hold."""
-        self.process.wait(timeout)
-        output = self.process.stdout.read()
-        note(output)
-        equal(re.search(r'^(wanted|told|timeout), (alive|gone)$', output, re.M).group(0), state, 'state')
-        equal(self.process.returncode, 0, 'status')
-
-    def kill(self):
-        self.process.kill()
-        self.process.communicate()
-
-
-def command_register(one):
-    return int(run('setpci', '-s', one.address(), 'COMMAND').stdout, 16)
+def command_register(one_device):
+    return int(run('setpci', '-s', one_device.address(), 'COMMAND').stdout, 16)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -175,24 +99,6 @@ def vfio_surprise():
     one.bind('nvme')
 
 
-@case('vfio-pci, surprise removal that the kernel does not notice: the release takes long, and nobody waits for it')
-def vfio_unnoticed():
-    hugepages(128)
-    held = Held('vfio', one.bind('vfio-pci'))
-    run('setpci', '-s', one.port, f'{SLOT}=0000:0038', f'{SLOT}=0700:0700')
-    wait_for(one.deleted, 'gone from QEMU')
-    held.tell()
-    begin = time.monotonic()
-    held.ends('told, gone', timeout=150)
-    note(f'{time.monotonic() - begin:.1f} s until it was released')
-    hugepages(0)
-    # The reset has swallowed the slot's event: the kernel still believes in the device.
-    one.sysfs_remove()
-    run('setpci', '-s', one.port, f'{SLOT}=0100:0700', f'{SLOT}=0038:0038')
-    one.plug()
-    one.bind('nvme')
-
-
 # ---- uio ------------------------------------------------------------------------------------------------------------
 @case('uio_pci_generic: registers, DMA by physical addresses, release, and once more')
 def uio():
@@ -206,7 +112,7 @@ def uio():
 @case('uio_pci_generic: what cannot be used is refused with a line that helps')
 def uio_refused():
     address = quiet.bind('uio_pci_generic')
-    refused('uio', address, None, 'there are no free hugepages: set some aside: sysctl -w vm.nr_hugepages=128')
+    refused('uio', address, None, 'there are no free hugepages: set some aside: lanefs hugepages 96M')
     hugepages(128)
     refused('uio', address, None, 'physical addresses are for root alone', user=NOBODY)
     refused('vfio', address, 19, f'driver uio_pci_generic has it, not vfio-pci: lanefs bind {address}')
