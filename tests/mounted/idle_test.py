@@ -47,6 +47,23 @@ def idle():
     image.umount()
 
 
+@case('an idle emulated NVMe controller, attached and mounted, costs no more')
+def idle_drive():
+    image = Image('drive', '1G')
+    image.target = f'emu:{image.path},cache=16M'
+    image.mount()
+    for i in range(200):
+        with open(f'{image.directory}/f{i}', 'wb') as file:
+            file.write(bytes(10000))
+    time.sleep(4)
+    begin, seconds = cpu_seconds(image.pid), 10
+    time.sleep(seconds)
+    share = 100 * (cpu_seconds(image.pid) - begin) / seconds
+    note(f'idle controller: {share:.2f} % of a core, {resident_mib(image.pid):.1f} MiB resident')
+    equal(share <= 0.5, True, f'{share:.2f} % of a core')
+    image.umount()
+
+
 @case('a clean 1 TiB image: formatted in about a second, mounted in half of one')
 def big():
     image = Image('big', '1T', format=False)

@@ -91,9 +91,6 @@ def churn(directory, randomness):
 
 def writer_main(directory, ledger_path, writer, seed):
     randomness = random.Random(seed)
-    os.makedirs(directory, exist_ok=True)
-    fsync_path(directory)
-    fsync_path(os.path.dirname(directory))
     ledger = open(ledger_path, 'ab', buffering=0)
     version = int(seed) * 100000
     try:
@@ -166,6 +163,10 @@ def judge(directory, ledger_path):
 
 def crash_round(image, ledger, round_number, randomness):
     image.mount('reactors=2' if round_number % 2 else '')
+    # Made here: a writer that starts late, after the kill, must not find or make its folder below the mount point.
+    for writer in range(WRITERS):
+        os.makedirs(f'{image.directory}/w{writer}', exist_ok=True)
+    fsync_path(image.directory)
     writers = [subprocess.Popen([sys.executable, os.path.abspath(__file__), '--writer', f'{image.directory}/w{writer}',
                                  ledger, str(writer), str(round_number)]) for writer in range(WRITERS)]
     try:

@@ -3,7 +3,8 @@
 
 A test file creates images through Image (each knows its daemon by pid), defines functions with @case, and ends with
 main(). Everything that an image left behind (mount, daemon, files) is removed when the program ends, whatever happened.
-LANEFS_BUILD names the build folder, LANEFS_TEST_DIR a folder for images (default: /var/tmp).
+LANEFS_BUILD names the build folder, LANEFS_TEST_DIR a folder for images (default: /var/tmp). With LANEFS_TEST_DRIVE images are
+the media of emulated NVMe drives with these options ("" for the defaults: see lanefs-targets(7)).
 """
 import atexit
 import hashlib
@@ -172,6 +173,8 @@ class Image:
 
     def __init__(self, name, size='1G', mkfs=(), format=True):
         self.path = f'{work_dir()}/{name}.img'
+        drive = os.environ.get('LANEFS_TEST_DRIVE')
+        self.target = self.path if drive is None else f'emu:{self.path}' + (f',{drive}' if drive else '')
         self.directory = f'{work_dir()}/{name}'
         self.log = f'{work_dir()}/{name}.log'
         self.log_shown = 0
@@ -180,7 +183,7 @@ class Image:
         os.makedirs(self.directory, exist_ok=True)
         run('truncate', '-s', size, self.path)
         if format:
-            run(MKFS, *mkfs, self.path)
+            run(MKFS, *mkfs, self.target)
         _images.append(self)
 
     def mounted(self):
@@ -189,7 +192,7 @@ class Image:
 
     def mount(self, options='', foreground=True):
         """In the foreground the daemon's log is kept, and shown when a case fails."""
-        command = [MOUNT, self.path, self.directory] + (['-o', options] if options else [])
+        command = [MOUNT, self.target, self.directory] + (['-o', options] if options else [])
         if foreground:
             with open(self.log, 'w') as log:
                 self.log_shown = 0
@@ -235,7 +238,7 @@ class Image:
 
     def fsck(self):
         """Clean, or the test fails with what fsck said."""
-        return run(FSCK, '-n', self.path)
+        return run(FSCK, '-n', self.target)
 
     def remove(self):
         if self.mounted():
