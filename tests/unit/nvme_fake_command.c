@@ -158,8 +158,12 @@ static void identify_descriptors(struct nvme_fake *fake, uint8_t *page, const st
 {
 	if (!ns || ns->inactive)
 		return;
-	if (fake->garbled_descriptors) {
-		memset(page, 0xff, FAKE_PAGE);
+	if (fake->garbled_descriptors) { /* unknown ones, and at the end a UUID that the page has no room for */
+		for (unsigned at = 0; at + 8 < FAKE_PAGE; at += 4 + page[at + 1])
+			*(struct nvme_ns_descriptor *)(page + at) = (struct nvme_ns_descriptor){.type = 0x60,
+				.length = (uint8_t)MIN(200u, FAKE_PAGE - 8 - 4 - at)};
+		*(struct nvme_ns_descriptor *)(page + FAKE_PAGE - 8) = (struct nvme_ns_descriptor){.type = NVME_NS_ID_UUID, .length = 16};
+		memset(page + FAKE_PAGE - 4, 0xff, 4);
 		return;
 	}
 	*(struct nvme_ns_descriptor *)page = (struct nvme_ns_descriptor){.type = NVME_NS_ID_UUID, .length = 16};

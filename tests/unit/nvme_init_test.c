@@ -310,9 +310,11 @@ static void test_a_namespace_that_cannot_be_identified_is_left_out(void **state)
 
 static void test_descriptors_that_run_out_of_their_page_are_not_followed(void **state)
 {
+	static const uint8_t none[16];
 	rig.fake.garbled_descriptors = true;
 	assert_int_equal(rig_attach(&rig), 0);
 	assert_string_equal(refusal(1), "");
+	assert_memory_equal(nvme_ctrlr_ns(rig.ctrlr, 1)->uuid, none, sizeof(none));
 }
 
 /* ---- the end ---- */

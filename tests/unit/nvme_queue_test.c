@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "nvme/nvme_internal.h"
 #include "nvme_rig.h"
@@ -118,6 +120,28 @@ static void test_who_submits_from_done_goes_to_the_end_of_the_line(void **state)
 		assert_int_equal(done_order[i], i);
 }
 
+MAY_WAIT static int submit_around_a_stop(void *arg)
+{
+	qpair_stop(qpair());
+	submit_numbered(0);
+	submit_numbered(1);
+	fiber_sleep(NS_PER_MS);
+	assert_int_equal(fake_under_way(&rig.fake, false), 0);
+	qpair_restart(qpair());
+	submit_numbered(2);
+	return 0;
+}
+
+static void test_who_comes_after_a_stop_does_not_overtake_who_waited(void **state)
+{
+	attach_with(8);
+	rig_run(&rig, 0, submit_around_a_stop, NULL);
+	rig_sleep(&rig, NS_PER_MS);
+	expect_written(3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(done_order[i], i);
+}
+
 static void test_answers_in_any_order(void **state)
 {
 	unsigned count = MANY;
@@ -194,6 +218,23 @@ static void test_a_batch_of_submissions_rings_once(void **state)
 	assert_int_equal(rig.fake.sqs[1].rings - sq, 1);
 	assert_int_equal(rig.fake.cqs[1].rings - cq, 1); /* they were answered together */
 	assert_int_equal(rig.fake.wrote - wrote, 2);
+}
+
+static void test_what_leaves_the_line_together_rings_once(void **state)
+{
+	unsigned count = 14;
+	attach_with(8);
+	rig.fake.hold = true;
+	rig_run(&rig, 0, submit_many, &count);
+	rig_sleep(&rig, NS_PER_MS);
+	const unsigned sq = rig.fake.sqs[1].rings;
+	assert_int_equal(fake_release(&rig.fake, 7, false), 7);
+	rig_sleep(&rig, NS_PER_MS);
+	assert_int_equal(fake_under_way(&rig.fake, false), 7);
+	assert_int_equal(rig.fake.sqs[1].rings - sq, 1);
+	fake_release(&rig.fake, 7, false);
+	rig_sleep(&rig, NS_PER_MS);
+	expect_written(14);
 }
 
 static void test_completions_are_taken_in_bounded_batches(void **state)
@@ -389,6 +430,7 @@ static void test_calling_off_what_waits_answers_it_without_the_controller(void *
 	rig_run(&rig, 0, abort_one, &ios[3]);
 	rig_sleep(&rig, NS_PER_MS);
 	assert_int_equal(ios[3].request.result, -ECANCELED);
+	assert_int_equal(nvme_qpair_outstanding(qpair()), 4);
 	assert_int_equal(rig.fake.admin_seen[NVME_ADMIN_ABORT], 0);
 	rig.fake.hold = false;
 	fake_release(&rig.fake, 3, false);
@@ -476,15 +518,49 @@ static void test_a_reactor_sleeps_only_when_something_will_wake_it(void **state)
 	expect_written(2);
 }
 
+/* A simulated reactor watches no fd, so the queue pair is given one only here. */
+MAY_WAIT static int look_before_sleep_with_interrupt(void *arg)
+{
+	const uint64_t one = 1;
+	uint64_t count;
+	struct poller *poller = &qpair()->poller;
+	const int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	assert_true(fd >= 0);
+	qpair()->interrupt_fd = fd;
+	assert_true(poller->before_sleep(poller));
+	submit_numbered(0);
+	assert_false(poller->before_sleep(poller)); /* the doorbell is still to be rung */
+	fiber_sleep(NS_PER_MS);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	assert_true(poller->before_sleep(poller)); /* the interrupt will wake it; an old one is taken back */
+	assert_int_equal(read(fd, &count, sizeof(count)), -1);
+	fake_release(&rig.fake, 1, false);
+	assert_false(poller->before_sleep(poller)); /* the answer came before the interrupt was armed */
+	qpair()->interrupt_fd = -1;
+	close(fd);
+	fiber_sleep(NS_PER_MS);
+	return 0;
+}
+
+static void test_with_interrupts_it_looks_once_more_before_it_sleeps(void **state)
+{
+	attach_with(8);
+	rig.fake.hold = true;
+	rig_run(&rig, 0, look_before_sleep_with_interrupt, NULL);
+	expect_written(1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_requests_beyond_the_trackers_wait_in_line),
 		TEST(test_who_submits_from_done_goes_to_the_end_of_the_line),
+		TEST(test_who_comes_after_a_stop_does_not_overtake_who_waited),
 		TEST(test_answers_in_any_order),
 		TEST(test_rings_wrap_thousands_of_times),
 		TEST(test_a_batch_of_submissions_rings_once),
+		TEST(test_what_leaves_the_line_together_rings_once),
 		TEST(test_completions_are_taken_in_bounded_batches),
 		TEST(test_a_quiet_queue_pair_writes_and_runs_nothing),
 		TEST(test_shadow_doorbells_tell_a_controller_that_sleeps),
@@ -500,6 +576,7 @@ int main(void)
 		TEST(test_calling_off_what_is_to_be_sent_again_answers_it),
 		TEST(test_calling_off_what_was_answered_does_nothing),
 		TEST(test_a_reactor_sleeps_only_when_something_will_wake_it),
+		TEST(test_with_interrupts_it_looks_once_more_before_it_sleeps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

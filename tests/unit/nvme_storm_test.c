@@ -246,6 +246,12 @@ MAY_WAIT static int submit_late(void *arg)
 	return 0;
 }
 
+MAY_WAIT static int submit_and_leave(void *arg)
+{
+	rig_io_submit(arg, NVME_CMD_READ, 900, 1);
+	return 0;
+}
+
 static void stop_round(uint64_t seed)
 {
 	struct rig_io late;
@@ -264,6 +270,9 @@ static void stop_round(uint64_t seed)
 	load_verify(&load);
 	rig_run(&rig, load.reactors - 1, submit_late, &late);
 	rig_stop(&rig, 0); /* once more does no harm */
+	rig_run(&rig, load.reactors - 1, submit_and_leave, &late); /* nor does who comes even later */
+	rig_detach(&rig);
+	assert_int_equal(late.answers, 1);
 	rig_io_fini(&late);
 	round_end();
 }

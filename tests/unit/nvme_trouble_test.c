@@ -137,6 +137,18 @@ static void test_a_late_command_is_aborted_and_sent_again(void **state)
 	assert_true(rig_logged(&rig, "queue 2: command 02"));
 }
 
+/* The controller is asked as soon as the command is late, not when the minder happens to look. */
+static void test_a_short_timeout_is_kept(void **state)
+{
+	rig.options.io_timeout_ns = 20 * NS_PER_MS;
+	attach();
+	for (unsigned i = 0; i < 10; i++) {
+		fake_rules_clear(&rig.fake);
+		on_read((struct fake_rule){.count = 1, .action = FAKE_SILENT});
+		expect_read(0, 20 * NS_PER_MS, 45 * NS_PER_MS);
+	}
+}
+
 static void test_a_command_that_is_late_every_time_is_given_up(void **state)
 {
 	attach();
@@ -188,8 +200,13 @@ static void test_a_command_that_resists_every_reset_is_given_up(void **state)
 
 /* ---- others beside it ---- */
 
+static unsigned others_done;
+
+static void expect_in_order(struct rig_io *other) { assert_int_equal(other - others, others_done++); }
+
 MAY_WAIT static int submit_others(void *arg)
 {
+	others_done = 0;
 	for (unsigned i = 0; i < OTHERS; i++) {
 		memset(others[i].buffer, (int)i + 1, 512);
 		rig_io_submit(&others[i], NVME_CMD_WRITE, 100 + i, 1);
@@ -211,6 +228,8 @@ static void test_what_a_reset_interrupts_is_done_after_it(void **state)
 {
 	attach();
 	rig.fake.hold = true;
+	for (unsigned i = 0; i < OTHERS; i++)
+		others[i].then = expect_in_order; /* as they were submitted */
 	rig_run(&rig, 0, submit_others, NULL);
 	rig_sleep(&rig, NS_PER_MS);
 	assert_int_equal(fake_under_way(&rig.fake, false), 7);
@@ -301,6 +320,19 @@ static void test_a_controller_that_does_not_come_back_is_dead(void **state)
 	assert_true(rig_logged(&rig, "the controller is dead: not ready within the 2000 ms"));
 }
 
+/* With CSTS.RDY = 0 before and after, only time lets it see CC.EN fall; alone on its reactor nothing else takes time. */
+static void test_a_controller_that_is_never_ready_sees_every_attempt(void **state)
+{
+	rig_fini(&rig);
+	rig_init(&rig, 1, 3);
+	attach();
+	rig.fake.never_ready = true;
+	fake_fatal(&rig.fake);
+	rig_sleep(&rig, 20 * NS_PER_SEC);
+	assert_int_equal(rig.events[NVME_EVENT_GONE], 1);
+	assert_int_equal(rig.fake.enables, 3);
+}
+
 static int fatal_and_mute(void *arg)
 {
 	fake_rule(&rig.fake, (struct fake_rule){.admin = true, .opcode = NVME_ADMIN_IDENTIFY, .selector = FAKE_ANY,
@@ -340,6 +372,21 @@ static void test_the_second_attempt_of_a_reset_may_work(void **state)
 	assert_int_equal(rig.fake.enables, 3);
 	assert_int_equal(info()->resets, 1);
 	assert_int_equal(rig.events[NVME_EVENT_GONE], 0);
+}
+
+static void test_what_waits_to_be_sent_again_is_answered_when_it_stops(void **state)
+{
+	rig.fake.identify.crdt[0] = le16_set(600);
+	attach();
+	fake_rule(&rig.fake, (struct fake_rule){.opcode = FAKE_ANY, .selector = FAKE_ANY,
+		.status = (uint16_t)(NVME_SC_NS_NOT_READY | FIELD_SET(STATUS_CRD, 1))});
+	rig_run(&rig, 1, submit_others, NULL);
+	rig_sleep(&rig, NS_PER_SEC);
+	rig_stop(&rig, 10 * NS_PER_SEC);
+	for (unsigned i = 0; i < OTHERS; i++) {
+		assert_int_equal(others[i].answers, 1);
+		assert_int_equal(others[i].request.result, -ENODEV);
+	}
 }
 
 /* ---- asked for ---- */
@@ -433,6 +480,7 @@ int main(void)
 		TEST(test_a_verdict_is_not_sent_again),
 		TEST(test_the_delay_that_the_controller_asks_for_is_kept),
 		TEST(test_a_late_command_is_aborted_and_sent_again),
+		TEST(test_a_short_timeout_is_kept),
 		TEST(test_a_command_that_is_late_every_time_is_given_up),
 		TEST(test_an_answer_after_the_abort_is_as_good),
 		TEST(test_a_command_that_cannot_be_aborted_costs_a_reset_and_is_sent_again),
@@ -442,9 +490,11 @@ int main(void)
 		TEST(test_a_command_that_kills_the_controller_is_given_up),
 		TEST(test_what_was_called_off_is_not_sent_after_a_reset),
 		TEST(test_a_controller_that_does_not_come_back_is_dead),
+		TEST(test_a_controller_that_is_never_ready_sees_every_attempt),
 		TEST(test_a_controller_that_answers_nothing_after_a_reset_is_dead),
 		TEST(test_a_controller_that_does_not_stop_loses_its_dma_first),
 		TEST(test_the_second_attempt_of_a_reset_may_work),
+		TEST(test_what_waits_to_be_sent_again_is_answered_when_it_stops),
 		TEST(test_a_reset_can_be_asked_for),
 		TEST(test_a_reset_that_fails_says_so),
 		TEST(test_an_admin_command_that_is_not_answered_costs_a_reset),
