@@ -34,10 +34,11 @@ static int driver_refuse(const struct pci_device *device, const char *driver, co
 	const bool by_default = !strcmp(driver, "vfio-pci");
 	const char *option = by_default ? "" : " --driver ", *name = by_default ? "" : driver;
 	if (device->users[0])
-		return pci_refuse(message, -EBUSY, "driver %s has it, and it is in use (%s): end that, then lanefs bind %s%s%s",
+		return pci_refuse(message, -EBUSY,
+			"driver %s has it, and it is in use (%s): end that, then lanefs bind %s%s%s",
 			device->driver, device->users, device->address, option, name);
-	return pci_refuse(message, -ENODEV, "%s%s has it, not %s: lanefs bind %s%s%s", device->driver[0] ? "driver " : "no driver",
-		device->driver, driver, device->address, option, name);
+	return pci_refuse(message, -ENODEV, "%s%s has it, not %s: lanefs bind %s%s%s",
+		device->driver[0] ? "driver " : "no driver", device->driver, driver, device->address, option, name);
 }
 
 int pci_transport_find(const char *address, const char *driver, struct pci_device *out, struct pci_message *message)
@@ -45,13 +46,15 @@ int pci_transport_find(const char *address, const char *driver, struct pci_devic
 	char full[PCI_ADDRESS_BYTES];
 	message->address = address;
 	if (pci_address_parse(address, full))
-		return pci_refuse(message, -EINVAL, "not a PCI address such as 0000:5e:00.0: lanefs devices lists them");
+		return pci_refuse(message, -EINVAL,
+			"not a PCI address such as 0000:5e:00.0: lanefs devices lists them");
 	const int err = pci_get(full, out);
 	message->address = out->address;
 	if (err == -ENODEV)
 		return pci_refuse(message, err, "no such PCI device: lanefs devices lists them");
 	if (err == -EMEDIUMTYPE)
-		return pci_refuse(message, -ENODEV, "class 0x%06x, not an NVMe controller: lanefs devices lists them", out->class_code);
+		return pci_refuse(message, -ENODEV, "class 0x%06x, not an NVMe controller: lanefs devices lists them",
+			out->class_code);
 	if (err)
 		return pci_refuse(message, err, "%s: lanefs devices tries again", strerror(-err));
 	return strcmp(out->driver, driver) ? driver_refuse(out, driver, message) : 0;
@@ -90,7 +93,8 @@ static int controller_stop(struct nvme_transport *transport, const struct pci_me
 	const unsigned limit_ms = (unsigned)(FIELD_GET(CAP_TO, cap) + 1) * CAP_TO_UNIT_MS;
 	for (unsigned waited_ms = 0; FIELD_GET(CSTS_RDY, nvme_read32(transport, NVME_REG_CSTS)); waited_ms++) {
 		if (waited_ms >= limit_ms)
-			return pci_refuse(message, -EIO, "it does not stop (CC.EN = 0) within %u ms: take it out and put it in again",
+			return pci_refuse(message, -EIO,
+				"it does not stop (CC.EN = 0) within %u ms: take it out and put it in again",
 				limit_ms);
 		nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
 	}
@@ -101,17 +105,20 @@ int pci_bar_map(struct nvme_transport *transport, int fd, off_t offset, size_t s
 {
 	const size_t bytes = MIN(size, (size_t)BAR_GUARD_BYTES_MAX);
 	if (bytes <= NVME_REG_DOORBELLS)
-		return pci_refuse(message, -ENODEV, "BAR 0 has %zu bytes, too few for an NVMe controller: it cannot be used", bytes);
+		return pci_refuse(message, -ENODEV,
+			"BAR 0 has %zu bytes, too few for an NVMe controller: it cannot be used", bytes);
 	void *bar = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 	if (bar == MAP_FAILED) {
 		const int err = -errno;
-		return pci_refuse(message, err, "BAR 0 cannot be mapped: %s: does the kernel forbid it (dmesg | grep -i lockdown)?",
+		return pci_refuse(message, err,
+			"BAR 0 cannot be mapped: %s: does the kernel forbid it (dmesg | grep -i lockdown)?",
 			strerror(-err));
 	}
 	int err = bar_guard_add(bar, bytes, &transport->gone);
 	if (err) {
 		munmap(bar, bytes);
-		return pci_refuse(message, err, "BAR 0 cannot be guarded: %s: use fewer devices in one process", strerror(-err));
+		return pci_refuse(message, err, "BAR 0 cannot be guarded: %s: use fewer devices in one process",
+			strerror(-err));
 	}
 	transport->bar = bar;
 	transport->bar_bytes = bytes;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A controller that uio_pci_generic has. There is no IOMMU between it and memory: it is given physical addresses and can reach
- * everything, which is why only root may and only who asks for it does. There are no interrupts (the driver generic to all devices offers
- * only the shared line): queues are polled.
+ * A controller that uio_pci_generic has. There is no IOMMU between it and memory: it is given physical addresses and
+ * can reach everything, which is why only root may and only who asks for it does. There are no interrupts (the driver
+ * generic to all devices offers only the shared line): queues are polled.
  *
- * Registers and configuration space are files in sysfs. /dev/uioN is held open beside them, because the kernel switches bus mastering off
- * when it is closed: a process that dies does not leave a controller writing into memory that is somebody else's by then. For the same
- * reason a second process must not so much as open it: a lock on the configuration file keeps it out before that.
+ * Registers and configuration space are files in sysfs. /dev/uioN is held open beside them, because the kernel switches
+ * bus mastering off when it is closed: a process that dies does not leave a controller writing into memory that is
+ * somebody else's by then. For the same reason a second process must not so much as open it: a lock on the
+ * configuration file keeps it out before that.
  *
- * When the device is removed the kernel waits for nobody. The mapping stays, and reads whatever sits at that address next:
- * it is unmapped at once by release, which never blocks. The configuration file answers ENODEV from then on.
+ * When the device is removed the kernel waits for nobody. The mapping stays, and reads whatever sits at that address
+ * next: it is unmapped at once by release, which never blocks. The configuration file answers ENODEV from then on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +76,8 @@ static int memory_check(const struct pci_message *message)
 		return pci_refuse(message, -EACCES, "only root may use a device through " DRIVER ": run it as root, or "
 			"lanefs bind %s --driver vfio-pci", message->address);
 	if (!memory_is_physical())
-		return pci_refuse(message, -ENOTSUP, DRIVER " needs hugepages and physical addresses, which this process was not started "
+		return pci_refuse(message, -ENOTSUP,
+			DRIVER " needs hugepages and physical addresses, which this process was not started "
 			"with: sysctl -w vm.nr_hugepages=128, and start it again");
 	return 0;
 }
@@ -89,7 +91,8 @@ static int iommu_check(const struct pci_device *device, const struct pci_message
 	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/type", device->iommu_group);
 	if (pci_text_read(path, type, sizeof(type)) || strncmp(type, "DMA", 3))
 		return 0;
-	return pci_refuse(message, -ENOTSUP, "an IOMMU translates its addresses, so " DRIVER " cannot work: lanefs bind %s "
+	return pci_refuse(message, -ENOTSUP,
+		"an IOMMU translates its addresses, so " DRIVER " cannot work: lanefs bind %s "
 		"--driver vfio-pci", device->address);
 }
 
@@ -99,8 +102,8 @@ static int sysfs_open(const struct pci_device *device, const char *file, int *ou
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", device->address, file);
 	*out = open(path, O_RDWR | O_CLOEXEC);
 	const int err = *out < 0 ? -errno : 0;
-	return err ? pci_refuse(message, err, "%s cannot be opened: %s: lanefs devices shows whether it is still there", path,
-		strerror(-err)) : 0;
+	return err ? pci_refuse(message, err, "%s cannot be opened: %s: lanefs devices shows whether it is still there",
+		path, strerror(-err)) : 0;
 }
 
 /* /dev/uioN of the device. */
@@ -115,8 +118,8 @@ static int node_open(struct uio_transport *uio, const struct pci_device *device,
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	uio->uio_fd = open(path, O_RDWR | O_CLOEXEC);
 	const int err = uio->uio_fd < 0 ? -errno : 0;
-	return err ? pci_refuse(message, err, "%s cannot be opened: %s: lanefs unbind %s, then bind it again", path, strerror(-err),
-		device->address) : 0;
+	return err ? pci_refuse(message, err, "%s cannot be opened: %s: lanefs unbind %s, then bind it again", path,
+		strerror(-err), device->address) : 0;
 }
 
 static int config_open(struct uio_transport *uio, const struct pci_device *device, const struct pci_message *message)
@@ -126,7 +129,8 @@ static int config_open(struct uio_transport *uio, const struct pci_device *devic
 		return err;
 	close(uio->config_fd);
 	uio->config_fd = -1; /* nothing of it is ours to stop */
-	return pci_refuse(message, -EBUSY, "in use (%s): unmount it first", device->users[0] ? device->users : "another process");
+	return pci_refuse(message, -EBUSY, "in use (%s): unmount it first",
+		device->users[0] ? device->users : "another process");
 }
 
 static int bar_map(struct uio_transport *uio, const struct pci_device *device, const struct pci_message *message)
@@ -137,7 +141,8 @@ static int bar_map(struct uio_transport *uio, const struct pci_device *device, c
 	if (err)
 		return err;
 	if (fstat(fd, &status))
-		err = pci_refuse(message, -errno, "BAR 0: %s: lanefs devices shows whether it is still there", strerror(errno));
+		err = pci_refuse(message, -errno, "BAR 0: %s: lanefs devices shows whether it is still there",
+			strerror(errno));
 	else
 		err = pci_bar_map(&uio->transport, fd, 0, (size_t)status.st_size, message);
 	close(fd);
@@ -147,7 +152,8 @@ static int bar_map(struct uio_transport *uio, const struct pci_device *device, c
 static int command_set(struct uio_transport *uio, struct pci_command bits, const struct pci_message *message)
 {
 	const int err = pci_command_change(uio->config_fd, 0, bits);
-	return err ? pci_refuse(message, err, "its configuration space does not answer: lanefs devices shows whether it is still there") : 0;
+	return err ? pci_refuse(message, err,
+		"its configuration space does not answer: lanefs devices shows whether it is still there") : 0;
 }
 
 static int uio_start(struct uio_transport *uio, const struct pci_device *device, const struct pci_message *message)

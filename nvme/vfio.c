@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A controller that vfio-pci has: behind an IOMMU, which lets it reach DMA memory and nothing else, with an interrupt per
- * completion queue, usable without root.
+ * A controller that vfio-pci has: behind an IOMMU, which lets it reach DMA memory and nothing else, with an interrupt
+ * per completion queue, usable without root.
  *
  * Opening: the group and its memory (vfio_iommu.c) -> the device's fd -> reset -> memory decode on -> BAR -> bus
- * mastering on (off after open; without it no completion ever arrives) -> an eventfd per MSI-X vector, and one for the kernel's request
- * to give the device back. Vector n belongs to completion queue n.
+ * mastering on (off after open; without it no completion ever arrives) -> an eventfd per MSI-X vector, and one for the
+ * kernel's request to give the device back. Vector n belongs to completion queue n.
  *
- * Releasing: the BAR is unmapped first (mapped, it keeps the group busy), then the device's fd is closed. That resets the device and takes
- * 0.1 s, or over a minute when the device has gone and the kernel has not noticed; no lock is held meanwhile.
+ * Releasing: the BAR is unmapped first (mapped, it keeps the group busy), then the device's fd is closed. That resets
+ * the device and takes 0.1 s, or over a minute when the device has gone and the kernel has not noticed; no lock is held
+ * meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,7 +52,8 @@ struct irq_set {
 static unsigned irq_count(const struct vfio_transport *vfio, unsigned index)
 {
 	struct vfio_irq_info info = {.argsz = sizeof(info), .index = index};
-	const bool usable = ioctl(vfio->device_fd, VFIO_DEVICE_GET_IRQ_INFO, &info) == 0 && info.flags & VFIO_IRQ_INFO_EVENTFD;
+	const bool usable = ioctl(vfio->device_fd, VFIO_DEVICE_GET_IRQ_INFO, &info) == 0 &&
+		info.flags & VFIO_IRQ_INFO_EVENTFD;
 	return usable ? info.count : 0;
 }
 
@@ -181,12 +183,12 @@ static int device_open(struct vfio_transport *vfio, const struct pci_message *me
 {
 	vfio->device_fd = ioctl(vfio->iommu.group_fd, VFIO_GROUP_GET_DEVICE_FD, vfio->transport.name);
 	const int err = vfio->device_fd < 0 ? -errno : 0;
-	return err ? pci_refuse(message, err, "vfio-pci does not open it: %s: lanefs unbind %s, then bind it again", strerror(-err),
-		message->address) : 0;
+	return err ? pci_refuse(message, err, "vfio-pci does not open it: %s: lanefs unbind %s, then bind it again",
+		strerror(-err), message->address) : 0;
 }
 
-/* The reset fails for a moment while somebody else holds the device's lock. One that it does not know is no loss: the controller is
- * stopped when its BAR has been mapped. */
+/* The reset fails for a moment while somebody else holds the device's lock. One that it does not know is no loss: the
+ * controller is stopped when its BAR has been mapped. */
 static void device_reset(const struct vfio_transport *vfio)
 {
 	struct vfio_device_info info = {.argsz = sizeof(info)};
@@ -202,18 +204,21 @@ static void device_reset(const struct vfio_transport *vfio)
 	log_warn("%s: it could not be reset: %s", vfio->transport.name, strerror(errno));
 }
 
-static int region_get(const struct vfio_transport *vfio, unsigned index, struct vfio_region_info *out, const struct pci_message *message)
+static int region_get(const struct vfio_transport *vfio, unsigned index, struct vfio_region_info *out,
+	const struct pci_message *message)
 {
 	*out = (struct vfio_region_info){.argsz = sizeof(*out), .index = index};
 	const int err = ioctl(vfio->device_fd, VFIO_DEVICE_GET_REGION_INFO, out) ? -errno : 0;
-	return err ? pci_refuse(message, err, "vfio-pci does not describe it: %s: lanefs devices shows whether it is still there",
+	return err ? pci_refuse(message, err,
+		"vfio-pci does not describe it: %s: lanefs devices shows whether it is still there",
 		strerror(-err)) : 0;
 }
 
 static int command_set(const struct vfio_transport *vfio, struct pci_command bits, const struct pci_message *message)
 {
 	const int err = pci_command_change(vfio->device_fd, vfio->config, bits);
-	return err ? pci_refuse(message, err, "its configuration space does not answer: take it out and put it in again") : 0;
+	return err ? pci_refuse(message, err,
+		"its configuration space does not answer: take it out and put it in again") : 0;
 }
 
 static int registers_open(struct vfio_transport *vfio, const struct pci_message *message)
@@ -225,7 +230,8 @@ static int registers_open(struct vfio_transport *vfio, const struct pci_message 
 	if (err)
 		return err;
 	if (!(bar.flags & VFIO_REGION_INFO_FLAG_MMAP))
-		return pci_refuse(message, -ENOTSUP, "BAR 0 may not be mapped: lanefs bind %s --driver nvme, and mount its block device",
+		return pci_refuse(message, -ENOTSUP,
+			"BAR 0 may not be mapped: lanefs bind %s --driver nvme, and mount its block device",
 			message->address);
 	vfio->config = (off_t)config.offset;
 	err = command_set(vfio, (struct pci_command){.set = PCI_COMMAND_MEMORY, .clear = PCI_COMMAND_MASTER}, message);
@@ -261,7 +267,8 @@ int nvme_vfio_open(const char *address, struct nvme_transport **out, char *text,
 	if (err)
 		return err;
 	if (!memory_has_eal())
-		return pci_refuse(&message, -ENOTSUP, "this process was started without memory for devices: name the device when it starts");
+		return pci_refuse(&message, -ENOTSUP,
+			"this process was started without memory for devices: name the device when it starts");
 	struct vfio_transport *vfio = calloc(1, sizeof(*vfio));
 	if (!vfio)
 		return pci_refuse(&message, -ENOMEM, "no memory: end other programs");

@@ -15,7 +15,8 @@ struct vfio_iommu {
 };
 
 /* @device is bound to vfio-pci. On failure nothing stays open. Errors as nvme_vfio_open. */
-int vfio_iommu_open(struct vfio_iommu *iommu, const struct pci_device *device, const struct pci_message *message) MUST_CHECK;
+int vfio_iommu_open(struct vfio_iommu *iommu, const struct pci_device *device,
+	const struct pci_message *message) MUST_CHECK;
 /* After the device's own fd was closed. */
 void vfio_iommu_close(struct vfio_iommu *iommu);
 

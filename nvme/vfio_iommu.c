@@ -2,11 +2,11 @@
 /*
  * IOMMU group, container and DMA mappings of one device, by the kernel's own interface (linux/vfio.h).
  *
- * DPDK has calls for this (rte_vfio_setup_device), which are not used, because a filesystem cannot live with three things in them: they
- * hold EAL's memory lock while the device's fd is closed, which takes a minute when a device is gone, and every allocation waits
- * that long; memory that was mapped in one piece is unmapped as a whole when EAL gives back its first page; and a
- * page that could not be mapped later on (the memlock limit) is handed out all the same. A container for each device also lets
- * one device go without waiting for another.
+ * DPDK has calls for this (rte_vfio_setup_device), which are not used, because a filesystem cannot live with three
+ * things in them: they hold EAL's memory lock while the device's fd is closed, which takes a minute when a device is
+ * gone, and every allocation waits that long; memory that was mapped in one piece is unmapped as a whole when EAL gives
+ * back its first page; and a page that could not be mapped later on (the memlock limit) is handed out all the same. A
+ * container for each device also lets one device go without waiting for another.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,8 @@ enum { PATH_BYTES = 128 };
 static int iommu_map(struct dma_mapper *mapper, void *address, uint64_t iova, size_t size)
 {
 	const struct vfio_iommu *iommu = CONTAINER_OF(mapper, struct vfio_iommu, mapper);
-	struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+	struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 		.vaddr = (uintptr_t)address, .iova = iova, .size = size};
 	return ioctl(iommu->container_fd, VFIO_IOMMU_MAP_DMA, &map) && errno != EEXIST ? -errno : 0;
 }
@@ -45,33 +46,39 @@ static int container_open(struct vfio_iommu *iommu, const struct pci_message *me
 	if (iommu->container_fd < 0) {
 		const int err = -errno;
 		if (err == -EACCES)
-			return pci_refuse(message, err, "/dev/vfio/vfio may not be opened: sudo chmod 0666 /dev/vfio/vfio");
-		return pci_refuse(message, -ENOTSUP, "/dev/vfio/vfio cannot be opened: %s: sudo modprobe vfio-pci", strerror(-err));
+			return pci_refuse(message, err,
+				"/dev/vfio/vfio may not be opened: sudo chmod 0666 /dev/vfio/vfio");
+		return pci_refuse(message, -ENOTSUP, "/dev/vfio/vfio cannot be opened: %s: sudo modprobe vfio-pci",
+			strerror(-err));
 	}
 	if (ioctl(iommu->container_fd, VFIO_GET_API_VERSION) != VFIO_API_VERSION)
 		return pci_refuse(message, -ENOTSUP, "the kernel speaks another version of VFIO: use another kernel");
 	if (ioctl(iommu->container_fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) != 1)
-		return pci_refuse(message, -ENOTSUP, "VFIO does not know this machine's IOMMU: sudo modprobe vfio_iommu_type1");
+		return pci_refuse(message, -ENOTSUP,
+			"VFIO does not know this machine's IOMMU: sudo modprobe vfio_iommu_type1");
 	return 0;
 }
 
 static int no_iommu_refuse(const struct pci_device *device, const struct pci_message *message)
 {
-	return pci_refuse(message, -ENOTSUP, "no IOMMU protects it, which vfio-pci needs: boot with intel_iommu=on or, trusting the device, "
+	return pci_refuse(message, -ENOTSUP,
+		"no IOMMU protects it, which vfio-pci needs: boot with intel_iommu=on or, trusting the device, "
 		"lanefs bind %s --driver uio_pci_generic", device->address);
 }
 
-static int group_file_refuse(int err, const char *path, const struct pci_device *device, const struct pci_message *message)
+static int group_file_refuse(int err, const char *path, const struct pci_device *device,
+	const struct pci_message *message)
 {
 	if (err == -EACCES || err == -EPERM)
-		return pci_refuse(message, -EACCES, "this user may not open %s: sudo chown %u %s", path, (unsigned)geteuid(), path);
+		return pci_refuse(message, -EACCES, "this user may not open %s: sudo chown %u %s", path,
+			(unsigned)geteuid(), path);
 	if (err == -EBUSY)
 		return pci_refuse(message, err, "in use (%s): unmount it first",
 			device->users[0] ? device->users : "another process has its IOMMU group");
 	if (err == -ENOENT)
 		return no_iommu_refuse(device, message);
-	return pci_refuse(message, err, "%s cannot be opened: %s: lanefs unbind %s, then bind it again", path, strerror(-err),
-		device->address);
+	return pci_refuse(message, err, "%s cannot be opened: %s: lanefs unbind %s, then bind it again", path,
+		strerror(-err), device->address);
 }
 
 /* Another device of the group that a driver of the kernel has. */
@@ -93,7 +100,8 @@ static int group_refuse(const struct pci_device *device, const struct pci_messag
 	}
 	pci_folder_close(folder);
 	if (!found)
-		return pci_refuse(message, -EPERM, "its IOMMU group %d is not free: lanefs unbind %s, then bind it again",
+		return pci_refuse(message, -EPERM,
+			"its IOMMU group %d is not free: lanefs unbind %s, then bind it again",
 			device->iommu_group, device->address);
 	return pci_refuse(message, -EPERM, "its IOMMU group %d has %s too, which driver %s uses: "
 		"echo %s > /sys/bus/pci/devices/%s/driver/unbind", device->iommu_group, other, driver, other, other);
@@ -120,7 +128,8 @@ static int group_attach(struct vfio_iommu *iommu, const struct pci_message *mess
 	const int err = -errno;
 	/* The kernel's way to say that devices could forge interrupts. */
 	if (err == -EPERM)
-		return pci_refuse(message, -ENOTSUP, "the IOMMU does not remap interrupts: switch that on in the firmware or, trusting the "
+		return pci_refuse(message, -ENOTSUP,
+			"the IOMMU does not remap interrupts: switch that on in the firmware or, trusting the "
 			"device, echo 1 > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts");
 	return pci_refuse(message, err, "its IOMMU group cannot be used: %s: dmesg says why", strerror(-err));
 }
@@ -132,7 +141,8 @@ static int memory_refuse(int err, const struct pci_message *message)
 	const uint64_t bytes = dma_mapped_bytes();
 	/* One half more, for what else is locked and for growth. */
 	if (err == -ENOMEM && limit.rlim_cur < 2 * bytes)
-		return pci_refuse(message, err, "the memlock limit of %llu KiB is too low to give the device %llu MiB of memory: "
+		return pci_refuse(message, err,
+			"the memlock limit of %llu KiB is too low to give the device %llu MiB of memory: "
 			"ulimit -l %llu (memlock in /etc/security/limits.d, LimitMEMLOCK= in a unit)",
 			(unsigned long long)limit.rlim_cur >> 10, (unsigned long long)(bytes >> 20),
 			(unsigned long long)(bytes + bytes / 2) >> 10);
@@ -144,7 +154,8 @@ static int memory_refuse(int err, const struct pci_message *message)
 
 int vfio_iommu_open(struct vfio_iommu *iommu, const struct pci_device *device, const struct pci_message *message)
 {
-	*iommu = (struct vfio_iommu){.mapper = {.map = iommu_map, .unmap = iommu_unmap}, .container_fd = -1, .group_fd = -1};
+	*iommu = (struct vfio_iommu){.mapper = {.map = iommu_map, .unmap = iommu_unmap}, .container_fd = -1,
+		.group_fd = -1};
 	int err = device->iommu_group < 0 ? no_iommu_refuse(device, message) : container_open(iommu, message);
 	if (!err)
 		err = group_open(iommu, device, message);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Mappers and the pages of EAL. Hugepages are mapped one by one, because EAL gives them back one by one, and the kernel
- * unmaps only what it was asked to map. Memory without hugepages never changes: it is mapped in one piece, since the kernel limits
- * the number of mappings (65,535).
+ * unmaps only what it was asked to map. Memory without hugepages never changes: it is mapped in one piece, since the
+ * kernel limits the number of mappings (65,535).
  *
- * EAL announces pages under its memory lock, so `mutex` is taken inside that lock and EAL is never called under `mutex`. A mapper is put
- * on the list first and shown the present pages then; a page that arrives in between is offered twice.
+ * EAL announces pages under its memory lock, so `mutex` is taken inside that lock and EAL is never called under
+ * `mutex`. A mapper is put on the list first and shown the present pages then; a page that arrives in between is
+ * offered twice.
  */
 #include "reactor/dma_map.h"
 
@@ -19,8 +20,8 @@
 #include "reactor/log.h"
 #include "reactor/memory.h"
 
-/* Refused stretches at one time: each makes the dma_alloc that caused it fail, and goes when EAL gives the pages back after that. When
- * there is no room for one more, dma_alloc fails for good. */
+/* Refused stretches at one time: each makes the dma_alloc that caused it fail, and goes when EAL gives the pages back
+ * after that. When there is no room for one more, dma_alloc fails for good. */
 enum { REFUSED_MAX = 64 };
 
 struct range {
@@ -141,7 +142,8 @@ static int segment_map(const struct rte_memseg_list *list, const struct rte_mems
 static int present_map(struct dma_mapper *mapper)
 {
 	struct walk walk = {.mapper = mapper};
-	const int result = memory_has_hugepages() ? rte_memseg_walk(segment_map, &walk) : rte_memseg_contig_walk(piece_map, &walk);
+	const int result = memory_has_hugepages() ?
+		rte_memseg_walk(segment_map, &walk) : rte_memseg_contig_walk(piece_map, &walk);
 	return result && !walk.err ? -EIO : walk.err;
 }
 

@@ -5,8 +5,8 @@
  * lcore, placed on the whole set of allowed cores so that the calling thread is not pinned: reactors are our own
  * threads and register themselves.
  *
- * EAL reserves its address space once, at start, in a few ranges that nobody else ever gets memory in. So whether memory is
- * EAL's is a comparison; and its IOVA is the address itself, unless devices want physical ones.
+ * EAL reserves its address space once, at start, in a few ranges that nobody else ever gets memory in. So whether
+ * memory is EAL's is a comparison; and its IOVA is the address itself, unless devices want physical ones.
  */
 #include "reactor/memory.h"
 
@@ -129,17 +129,21 @@ static int options_check(const struct memory_options *options, unsigned long fre
 {
 	const bool must = options->need_hugepages || options->physical;
 	if (memory.eal) {
-		return memory_fail(options, -EALREADY, "EAL is started already, and can be only once per process: start another process");
+		return memory_fail(options, -EALREADY,
+			"EAL is started already, and can be only once per process: start another process");
 	}
 	if (must && free_mib == 0) {
-		return memory_fail(options, -ENODEV, "there are no free hugepages: set some aside: lanefs hugepages %luM", need_mib);
+		return memory_fail(options, -ENODEV,
+			"there are no free hugepages: set some aside: lanefs hugepages %luM", need_mib);
 	}
 	if (must && free_mib < need_mib) {
-		return memory_fail(options, -ENOMEM, "%lu MiB of hugepages are free, %lu MiB are needed: set more aside: "
+		return memory_fail(options, -ENOMEM,
+			"%lu MiB of hugepages are free, %lu MiB are needed: set more aside: "
 			"lanefs hugepages %luM", free_mib, need_mib, need_mib);
 	}
 	if (options->physical && geteuid() != 0) {
-		return memory_fail(options, -EPERM, "physical addresses are for root alone: run it as root, or give the device to vfio-pci");
+		return memory_fail(options, -EPERM,
+			"physical addresses are for root alone: run it as root, or give the device to vfio-pci");
 	}
 	return 0;
 }
@@ -148,7 +152,8 @@ static int eal_failed(const struct memory_options *options, bool huge)
 {
 	const int err = rte_errno == EALREADY ? -EALREADY : -ENOMEM;
 	if (options->physical)
-		return memory_fail(options, err, "EAL did not start with physical addresses (%s): is this root with CAP_SYS_ADMIN, and "
+		return memory_fail(options, err,
+			"EAL did not start with physical addresses (%s): is this root with CAP_SYS_ADMIN, and "
 			"are hugepages free?", rte_strerror(rte_errno));
 	return memory_fail(options, err, "EAL did not start (%s): is there memory for %s?", rte_strerror(rte_errno),
 		huge ? "its hugepages" : "its heap");
@@ -158,7 +163,8 @@ int memory_init(const struct memory_options *options)
 {
 	if (!options->use_eal)
 		return 0;
-	const unsigned long free_mib = hugepages_mib(), need_mib = options->need_mib ? options->need_mib : NEED_DEFAULT_MIB;
+	const unsigned long free_mib = hugepages_mib();
+	const unsigned long need_mib = options->need_mib ? options->need_mib : NEED_DEFAULT_MIB;
 	const int err = options_check(options, free_mib, need_mib);
 	const bool huge = free_mib >= need_mib;
 	if (err)
@@ -209,7 +215,8 @@ static size_t size_to_align(size_t size) { return size <= 1 ? 1 : (size_t)1 << (
 
 static void *eal_alloc(size_t size, size_t align)
 {
-	/* Physical addresses are contiguous within a hugepage; what is aligned to its own size does not cross the end of one. */
+	/* Physical addresses are contiguous within a hugepage; what is aligned to its own size does not cross the end
+	 * of one. */
 	if (memory.physical && size <= DMA_CONTIGUOUS_BYTES_MAX)
 		align = MAX(align, size_to_align(size));
 	void *buffer = rte_malloc(NULL, size, (unsigned)align);

@@ -21,27 +21,29 @@ struct memory_options {
 	const int *cores;      /* cores that EAL is told of; NULL: all allowed */
 	unsigned core_count;
 };
-/* -ENOMEM (also too few hugepages), -ENODEV (hugepages are needed and there are none), -EPERM (physical addresses without root), -EALREADY. One line
- * says what and how to mend it. */
+/* -ENOMEM (also too few hugepages), -ENODEV (hugepages are needed and there are none), -EPERM (physical addresses
+ * without root), -EALREADY. One line says what and how to mend it. */
 int memory_init(const struct memory_options *options) MUST_CHECK;
 bool memory_has_eal(void);
 bool memory_has_hugepages(void);
 bool memory_is_physical(void);
 
-/* @align is a power of two, at least 64. Up to DMA_CONTIGUOUS_BYTES_MAX are contiguous for a device too (a queue's ring); of more, each
- * 4 KiB page has an address of its own. NULL when there is none. Not for the I/O path: pools are sized at start. */
+/* @align is a power of two, at least 64. Up to DMA_CONTIGUOUS_BYTES_MAX are contiguous for a device too (a queue's
+ * ring); of more, each 4 KiB page has an address of its own. NULL when there is none. Not for the I/O path: pools are
+ * sized at start. */
 enum { DMA_CONTIGUOUS_BYTES_MAX = 128 << 10 };
 void *dma_alloc(size_t size, size_t align) MUST_CHECK;
 void *dma_zalloc(size_t size, size_t align) MUST_CHECK;
 void dma_free(void *memory);
 /* True when @buffer may be handed to a device as it is. */
 bool dma_is_mapped(const void *buffer, size_t size);
-/* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. Cheap: called for each page of an I/O. */
+/* IOVA of DMA memory; valid while it is allocated. UINT64_MAX when it has none. Cheap: called for each page of
+ * an I/O. */
 uint64_t dma_iova(const void *buffer);
 
-/* Without EAL, large DMA memory (DMA_REGION_BYTES_MIN and more) comes in regions that stay with the process: freed ones are
- * handed out again, never unmapped. So a region may be registered with the kernel (io_uring fixed buffers) for good.
- * Regions are numbered from 0 as they are made. */
+/* Without EAL, large DMA memory (DMA_REGION_BYTES_MIN and more) comes in regions that stay with the process: freed ones
+ * are handed out again, never unmapped. So a region may be registered with the kernel (io_uring fixed buffers) for
+ * good. Regions are numbered from 0 as they are made. */
 enum { DMA_REGION_BYTES_MIN = 64 << 10, DMA_REGIONS_MAX = 1024 };
 struct dma_region {
 	void *start;

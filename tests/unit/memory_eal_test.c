@@ -2,8 +2,8 @@
 /*
  * Goal: DMA memory with EAL: it starts (with or without hugepages, with or without root), starts once, memory from it
  * is mapped and other memory is not, a mapper is told of all of it, and reactors run beside it.
- * Method: a process of its own, because EAL can be started once per process. With the argument "physical" it starts with physical
- * addresses (as root, with hugepages).
+ * Method: a process of its own, because EAL can be started once per process. With the argument "physical" it starts
+ * with physical addresses (as root, with hugepages).
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a device that cannot be driven is refused with the right error and one line that says what to do, before anything
- * of it is touched. Method: made-up devices in a made-up sysfs; what needs a real device is in tests/vm.
+ * Goal: a device that cannot be driven is refused with the right error and one line that says what to do, before
+ * anything of it is touched. Method: made-up devices in a made-up sysfs; what needs a real device is in tests/vm.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -56,7 +56,8 @@ static void test_another_driver_is_named(void **state)
 	assert_int_equal(vfio("0000:02:00.0"), -ENODEV);
 	assert_says("0000:02:00.0: driver nvme has it, not vfio-pci: lanefs bind 0000:02:00.0");
 	assert_int_equal(uio("0000:02:00.0"), -ENODEV);
-	assert_says("0000:02:00.0: driver nvme has it, not uio_pci_generic: lanefs bind 0000:02:00.0 --driver uio_pci_generic");
+	assert_says("0000:02:00.0: driver nvme has it, not uio_pci_generic: "
+		"lanefs bind 0000:02:00.0 --driver uio_pci_generic");
 	assert_int_equal(vfio("0000:03:00.0"), -ENODEV);
 	assert_says("0000:03:00.0: no driver has it, not vfio-pci: lanefs bind 0000:03:00.0");
 }
@@ -75,7 +76,8 @@ static void test_without_device_memory_nothing_is_opened(void **state)
 	assert_int_equal(vfio("0000:04:00.0"), -ENOTSUP);
 	assert_says("0000:04:00.0: this process was started without memory for devices");
 	assert_int_equal(uio("0000:05:00.0"), geteuid() == 0 ? -ENOTSUP : -EACCES);
-	assert_says(geteuid() == 0 ? "needs hugepages and physical addresses" : "only root may use a device through uio_pci_generic");
+	assert_says(geteuid() == 0 ? "needs hugepages and physical addresses" :
+		"only root may use a device through uio_pci_generic");
 }
 
 static void test_a_missing_iommu_is_named(void **state)
@@ -99,7 +101,8 @@ static int tree_create(void **state)
 {
 	static const struct pci_tree_device devices[] = {
 		{.address = "0000:01:00.0", .class_code = "0x020000"},
-		{.address = "0000:02:00.0", .class_code = "0x010802", .driver = "nvme", .group = "13", .controller = "nvme0"},
+		{.address = "0000:02:00.0", .class_code = "0x010802", .driver = "nvme", .group = "13",
+		.controller = "nvme0"},
 		{.address = "0000:03:00.0", .class_code = "0x010802", .group = "14"},
 		{.address = "0000:04:00.0", .class_code = "0x010802", .driver = "vfio-pci"},
 		{.address = "0000:05:00.0", .class_code = "0x010802", .driver = "uio_pci_generic"},

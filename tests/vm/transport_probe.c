@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A controller driven by hand over a PCI transport: registers, DMA memory, interrupts, leaving. It is what
- * tests/vm/guest/transport.py runs in a machine with emulated devices; by hand it shows whether a real device works with lanefs:
+ * tests/vm/guest/transport.py runs in a machine with emulated devices; by hand it shows whether a real device works
+ * with lanefs:
  *
- *     transport_probe vfio|uio ADDRESS exchange     Identify and a read, by interrupts where there are any; twice from the beginning
+ *     transport_probe vfio|uio ADDRESS exchange     Identify and a read, by interrupts where there are any; twice
  *     transport_probe vfio|uio ADDRESS memory       memory taken and given back before and after the device was opened
- *     transport_probe vfio|uio ADDRESS hold         as exchange; then until somebody wants the device, a line on stdin, or 120 s
+ *     transport_probe vfio|uio ADDRESS hold         the same; then until it is wanted, a line on stdin, or 120 s
  *
- * One "ok" or "not ok" line per claim, "# " before everything else; ends with 1 when a claim failed or the device was refused.
- * Nothing is written to the device.
+ * One "ok" or "not ok" line per claim, "# " before everything else; ends with 1 when a claim failed or the device was
+ * refused. Nothing is written to the device.
  */
 #include <errno.h>
 #include <poll.h>
@@ -121,18 +122,23 @@ static bool controller_start(struct probe *probe)
 	struct nvme_transport *transport = probe->transport;
 	const uint64_t cap = nvme_read64(transport, NVME_REG_CAP);
 	const uint32_t version = nvme_read32(transport, NVME_REG_VS);
-	printf("# CAP %#llx, VS %#x, BAR %zu KiB, %u interrupts\n", (unsigned long long)cap, version, transport->bar_bytes >> 10,
-		transport->interrupts_max);
+	printf("# CAP %#llx, VS %#x, BAR %zu KiB, %u interrupts\n", (unsigned long long)cap, version,
+		transport->bar_bytes >> 10, transport->interrupts_max);
 	probe->stride = (unsigned)FIELD_GET(CAP_DSTRD, cap);
-	if (!claim(cap != 0 && cap != UINT64_MAX && FIELD_GET(CAP_CSS_NVM, cap) && version >= 0x10000 && version < 0x30000,
-		"its registers are those of an NVMe controller") ||
-		!claim(!FIELD_GET(CC_EN, nvme_read32(transport, NVME_REG_CC)) && status_wait(probe, 1, 0), "it was handed over stopped") ||
-		!queue_create(&probe->admin, 0) || !queue_create(&probe->io, 1) || !(probe->data = dma_zalloc(PAGE, PAGE)))
+	const bool known = cap != 0 && cap != UINT64_MAX && FIELD_GET(CAP_CSS_NVM, cap) && version >> 16 >= 1 &&
+		version >> 16 <= 2;
+	if (!claim(known, "its registers are those of an NVMe controller"))
 		return false;
-	nvme_write32(transport, NVME_REG_AQA, (uint32_t)(FIELD_SET(AQA_ASQS, ENTRIES - 1) | FIELD_SET(AQA_ACQS, ENTRIES - 1)));
+	claim(!FIELD_GET(CC_EN, nvme_read32(transport, NVME_REG_CC)) && status_wait(probe, 1, 0), "it was handed over stopped");
+	probe->data = dma_zalloc(PAGE, PAGE);
+	if (!queue_create(&probe->admin, 0) || !queue_create(&probe->io, 1) || !probe->data)
+		return claim(false, "there is memory");
+	nvme_write32(transport, NVME_REG_AQA,
+		(uint32_t)(FIELD_SET(AQA_ASQS, ENTRIES - 1) | FIELD_SET(AQA_ACQS, ENTRIES - 1)));
 	nvme_write64(transport, NVME_REG_ASQ, dma_iova(probe->admin.commands));
 	nvme_write64(transport, NVME_REG_ACQ, dma_iova(probe->admin.completions));
-	nvme_write32(transport, NVME_REG_CC, (uint32_t)(FIELD_SET(CC_EN, 1) | FIELD_SET(CC_IOSQES, 6) | FIELD_SET(CC_IOCQES, 4)));
+	nvme_write32(transport, NVME_REG_CC,
+		(uint32_t)(FIELD_SET(CC_EN, 1) | FIELD_SET(CC_IOSQES, 6) | FIELD_SET(CC_IOCQES, 4)));
 	return claim(status_wait(probe, 1, 1), "it becomes ready");
 }
 
@@ -157,17 +163,20 @@ static void block_read(struct probe *probe)
 	const uint32_t how = NVME_QUEUE_CONTIGUOUS | (interrupts ? NVME_CQ_INTERRUPTS | 1u << 16 : 0);
 	/* The completion queue first: the submission queue names it. */
 	const bool created = command_run(probe, &probe->admin, (struct nvme_command){.opcode = NVME_ADMIN_CREATE_CQ,
-		.prp1 = le64_set(dma_iova(probe->io.completions)), .cdw10 = le32_set(size), .cdw11 = le32_set(how)}) == 0 &&
+		.prp1 = le64_set(dma_iova(probe->io.completions)), .cdw10 = le32_set(size),
+		.cdw11 = le32_set(how)}) == 0 &&
 		command_run(probe, &probe->admin, (struct nvme_command){.opcode = NVME_ADMIN_CREATE_SQ,
-		.prp1 = le64_set(dma_iova(probe->io.commands)), .cdw10 = le32_set(size), .cdw11 = le32_set(1 << 16 | 1)}) == 0;
+		.prp1 = le64_set(dma_iova(probe->io.commands)), .cdw10 = le32_set(size),
+		.cdw11 = le32_set(1 << 16 | 1)}) == 0;
 	if (!claim(created, "an I/O queue pair is made"))
 		return;
 	memset(probe->data, 0xA5, PAGE);
-	const int status = command_run(probe, &probe->io, (struct nvme_command){.opcode = NVME_CMD_READ, .nsid = le32_set(1),
-		.prp1 = le64_set(dma_iova(probe->data))});
+	const int status = command_run(probe, &probe->io, (struct nvme_command){.opcode = NVME_CMD_READ,
+		.nsid = le32_set(1), .prp1 = le64_set(dma_iova(probe->data))});
 	claim(status == 0 && (uint8_t)probe->data[0] != 0xA5, "a block is read");
 	if (interrupts)
-		claim(probe->admin.interrupts >= 3 && probe->io.interrupts == 1, "each completion queue signals its own interrupt");
+		claim(probe->admin.interrupts >= 3 && probe->io.interrupts == 1,
+			"each completion queue signals its own interrupt");
 }
 
 static void controller_stop(struct probe *probe)
@@ -183,7 +192,8 @@ static void controller_stop(struct probe *probe)
 static bool probe_open(struct probe *probe, const char *driver, const char *address)
 {
 	char message[512] = "";
-	const int err = (!strcmp(driver, "uio") ? nvme_uio_open : nvme_vfio_open)(address, &probe->transport, message, sizeof(message));
+	const int err = (!strcmp(driver, "uio") ? nvme_uio_open : nvme_vfio_open)(address, &probe->transport, message,
+		sizeof(message));
 	if (err) {
 		failed = true;
 		printf("refused %d %s\n", -err, message);
@@ -242,7 +252,8 @@ static void memory(const char *driver, const char *address)
 		after[i] = dma_alloc(2 * BLOCK_MIB << 20, PAGE);
 	claim(after[0] && identify_into(&probe, after[0]), "memory from afterwards is reached");
 	dma_free(after[0]);
-	claim(after[1] && identify_into(&probe, after[1] + (BLOCK_MIB << 20)), "also when its neighbours were given back");
+	claim(after[1] && identify_into(&probe, after[1] + (BLOCK_MIB << 20)),
+		"also when its neighbours were given back");
 	for (char *page = after[1]; page < after[1] + (2 * BLOCK_MIB << 20) && !failed; page += (2 << 20) - PAGE)
 		failed |= !identify_into(&probe, page);
 	claim(!failed, "all of it is");
@@ -291,7 +302,8 @@ static void hold(const char *driver, const char *address)
 		{.fd = probe.transport->ops->request_fd(probe.transport), .events = POLLIN}};
 	poll(events, 2, HOLD_MS);
 	const bool alive = probe.transport->ops->alive(probe.transport);
-	printf("%s, %s\n", events[1].revents ? "wanted" : events[0].revents ? "told" : "timeout", alive ? "alive" : "gone");
+	printf("%s, %s\n", events[1].revents ? "wanted" : events[0].revents ? "told" : "timeout",
+		alive ? "alive" : "gone");
 	if (alive) {
 		claim(identify_into(&probe, probe.data), "it still works");
 		controller_stop(&probe);
@@ -314,7 +326,8 @@ int main(int argc, char **argv)
 	const struct memory_options options = {.use_eal = true, .physical = !strcmp(argv[1], "uio"), .need_mib = 96};
 	if (memory_init(&options))
 		return 1;
-	printf("# %s, %s addresses\n", memory_has_hugepages() ? "hugepages" : "no hugepages", memory_is_physical() ? "physical" : "virtual");
+	printf("# %s, %s addresses\n", memory_has_hugepages() ? "hugepages" : "no hugepages",
+		memory_is_physical() ? "physical" : "virtual");
 	if (!strcmp(argv[3], "hold"))
 		hold(argv[1], argv[2]);
 	else if (!strcmp(argv[3], "memory"))

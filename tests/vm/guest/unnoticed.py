@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A device leaves and the kernel does not notice: letting go of it takes over a minute, and nothing else may wait for that."""
+"""A device leaves and the kernel does not notice: letting go of it takes over a minute, and nothing else may wait."""
 import glob
 import os
 import time
@@ -23,7 +23,8 @@ def vfio_unnoticed():
     held.ends('told, gone', timeout=150)
     note(f'{time.monotonic() - begin:.1f} s until it was released')
     hugepages(0)
-    # The slot's event is lost, and there is never another: the kernel believes in the device until its slot driver starts anew.
+    # The slot's event is lost, and there is never another: the kernel believes in the device until its slot driver
+    # starts anew.
     service = os.path.basename(glob.glob(f'{PCIEHP}/{one.port}:*')[0])
     one.sysfs_remove()
     write(f'{PCIEHP}/unbind', service)
