@@ -189,6 +189,18 @@ static void test_a_log_page_that_is_not_answered_costs_a_reset_not_the_events(vo
 	assert_int_equal(events_armed(), 4);
 }
 
+static void test_an_event_just_before_a_reset_is_not_lost(void **state)
+{
+	attach();
+	rig.fake.smart.critical_warning = 1;
+	assert_true(fake_event(&rig.fake, NVME_EVENT_SMART | NVME_LOG_SMART << 16));
+	fake_fatal(&rig.fake);
+	rig_sleep(&rig, NS_PER_SEC);
+	assert_int_equal(nvme_ctrlr_get_info(rig.ctrlr)->resets, 1);
+	assert_int_equal(rig.events[NVME_EVENT_HEALTH], 1);
+	assert_int_equal(events_armed(), 4);
+}
+
 /* ---- asked for by the bus ---- */
 
 static void test_a_device_that_is_asked_for_is_told_once(void **state)
@@ -279,6 +291,7 @@ int main(void)
 		TEST(test_events_that_nobody_knows_are_cleared_by_reading_their_page),
 		TEST(test_a_controller_that_refuses_event_requests_is_left_alone),
 		TEST(test_a_log_page_that_is_not_answered_costs_a_reset_not_the_events),
+		TEST(test_an_event_just_before_a_reset_is_not_lost),
 		TEST(test_a_device_that_is_asked_for_is_told_once),
 		TEST(test_a_reset_after_a_power_cycle_is_no_way_to_go_on),
 		TEST(test_without_a_cache_nothing_was_lost),

@@ -73,6 +73,8 @@ void fake_wrote(struct nvme_transport *transport)
 	struct nvme_fake *fake = CONTAINER_OF(transport, struct nvme_fake, transport);
 	fake->wrote++;
 	fake->told = true;
+	if (nvme_transport_gone(transport))
+		fake_complain(fake, "registers are written, though the device is known to be gone");
 	for (uint16_t qid = 0; qid <= FAKE_QUEUES_MAX && !fake->gone && !fake->doorbells_out_of_sight; qid++) {
 		struct fake_sq *sq = &fake->sqs[qid];
 		struct fake_cq *cq = &fake->cqs[qid];
@@ -356,6 +358,7 @@ static void reset_state(struct nvme_fake *fake)
 	}
 	memset((void *)(fake->transport.bar + NVME_REG_DOORBELLS), 0, FAKE_BAR_BYTES - NVME_REG_DOORBELLS);
 	fake->shadow = fake->events = NULL;
+	memset(fake->feature_set, 0, sizeof(fake->feature_set));
 	fake->fatal = false;
 	fake_set(fake, NVME_REG_CSTS, 0);
 }

@@ -19,6 +19,7 @@
 
 enum { FAKE_PAGE = 4096, FAKE_BAR_BYTES = 0x4000, FAKE_QUEUES_MAX = 8, FAKE_RULES_MAX = 16, FAKE_NS_MAX = 8, FAKE_FEATURES_MAX = 256 };
 enum { FAKE_ANY = -1 };
+enum { FAKE_VENDOR_WRITE = 0xc1 }; /* an admin command: 512 bytes to the controller, their sum in dw0 */
 
 enum fake_action {
 	FAKE_ANSWER,   /* with the rule's status; 0: as usual, but after delay_ns */
@@ -121,6 +122,7 @@ struct nvme_fake {
 	unsigned wrote, enables, disables, shutdowns, stop_dmas, releases;
 	unsigned admin_seen[256], io_seen[256], log_pages[256];
 	unsigned aborts_under_way;
+	uint8_t vendor_data[512];     /* of FAKE_VENDOR_WRITE */
 	uint32_t features[FAKE_FEATURES_MAX]; /* as set last */
 	bool feature_set[FAKE_FEATURES_MAX];
 	bool alive_answer, shutdown_complete;

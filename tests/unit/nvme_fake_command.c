@@ -45,6 +45,8 @@ uint32_t fake_command_length(struct nvme_fake *fake, const struct fake_command *
 		return io_length(fake, command);
 	if (command->opcode == NVME_ADMIN_IDENTIFY)
 		return FAKE_PAGE;
+	if (command->opcode == FAKE_VENDOR_WRITE)
+		return sizeof(fake->vendor_data);
 	if (command->opcode == NVME_ADMIN_GET_LOG_PAGE)
 		return ((le32_get(command->cdw10) >> 16 | (le32_get(command->cdw11) & 0xffff) << 16) + 1) * 4;
 	return 0;
@@ -301,6 +303,13 @@ static void do_abort(struct nvme_fake *fake, struct fake_command *held)
 	}
 }
 
+static void do_vendor_write(struct nvme_fake *fake, struct fake_command *held)
+{
+	transfer(fake, held, fake->vendor_data, false);
+	for (unsigned i = 0; i < sizeof(fake->vendor_data); i++)
+		held->dw0 += fake->vendor_data[i];
+}
+
 /* ---- all of them ---- */
 
 static unsigned count_admin(const struct nvme_fake *fake, uint8_t opcode)
@@ -350,6 +359,7 @@ void fake_command_do(struct nvme_fake *fake, struct fake_command *held)
 	case NVME_ADMIN_CREATE_SQ: do_create(fake, held, true); return;
 	case NVME_ADMIN_DOORBELL_BUFFER: do_doorbell_buffer(fake, held); return;
 	case NVME_ADMIN_ABORT: do_abort(fake, held); return;
+	case FAKE_VENDOR_WRITE: do_vendor_write(fake, held); return;
 	default: held->status = NVME_SC_INVALID_OPCODE;
 	}
 }

@@ -286,6 +286,21 @@ static void test_what_was_called_off_is_not_sent_after_a_reset(void **state)
 	assert_int_equal(rig.fake.io_seen[NVME_CMD_WRITE], seen);
 }
 
+/* The controller comes up as it was saved. */
+static void test_what_was_set_is_set_again_after_a_reset(void **state)
+{
+	rig.options.write_cache_off = true;
+	attach();
+	assert_false(rig.fake.cache_on);
+	fake_fatal(&rig.fake);
+	rig.fake.cache_on = true;
+	rig_sleep(&rig, NS_PER_SEC);
+	assert_int_equal(info()->resets, 1);
+	assert_false(rig.fake.cache_on || info()->cache_on);
+	assert_true(rig.fake.feature_set[NVME_FEATURE_ASYNC_EVENTS]);
+	assert_true(rig.fake.feature_set[NVME_FEATURE_NUMBER_OF_QUEUES]);
+}
+
 /* ---- resets that fail ---- */
 
 static void expect_dead(int (*reset)(void *))
@@ -458,6 +473,25 @@ static void test_an_admin_command_that_is_not_answered_costs_a_reset(void **stat
 	}
 }
 
+MAY_WAIT static int write_vendor_data(void *arg)
+{
+	uint8_t data[512];
+	uint32_t sum = 0;
+	memset(data, 3, sizeof(data));
+	const struct nvme_admin admin = {.command = {.opcode = FAKE_VENDOR_WRITE}, .data = data, .length = sizeof(data),
+		.to_controller = true};
+	assert_int_equal(nvme_admin_run(rig.ctrlr, &admin, &sum), 0);
+	assert_int_equal(sum, 3 * sizeof(data));
+	assert_memory_equal(rig.fake.vendor_data, data, sizeof(data));
+	return 0;
+}
+
+static void test_admin_data_goes_to_the_controller_and_dw0_comes_back(void **state)
+{
+	attach();
+	rig_run(&rig, 0, write_vendor_data, NULL);
+}
+
 static void test_an_admin_error_is_its_callers_and_is_logged(void **state)
 {
 	struct health health;
@@ -489,6 +523,7 @@ int main(void)
 		TEST(test_what_a_reset_interrupts_is_done_after_it),
 		TEST(test_a_command_that_kills_the_controller_is_given_up),
 		TEST(test_what_was_called_off_is_not_sent_after_a_reset),
+		TEST(test_what_was_set_is_set_again_after_a_reset),
 		TEST(test_a_controller_that_does_not_come_back_is_dead),
 		TEST(test_a_controller_that_is_never_ready_sees_every_attempt),
 		TEST(test_a_controller_that_answers_nothing_after_a_reset_is_dead),
@@ -498,6 +533,7 @@ int main(void)
 		TEST(test_a_reset_can_be_asked_for),
 		TEST(test_a_reset_that_fails_says_so),
 		TEST(test_an_admin_command_that_is_not_answered_costs_a_reset),
+		TEST(test_admin_data_goes_to_the_controller_and_dw0_comes_back),
 		TEST(test_an_admin_error_is_its_callers_and_is_logged),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
