@@ -279,7 +279,7 @@ static void test_a_device_that_the_bus_does_not_know_any_more_is_gone(void **sta
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		TEST(test_a_namespace_comes_changes_and_goes),
 		TEST(test_a_notice_without_a_change_tells_nothing),
 		TEST(test_changes_during_a_reset_are_told_after_it),

@@ -342,7 +342,7 @@ static void test_shutdown_that_does_not_complete_is_not_waited_for_longer_than_s
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		TEST(test_controller_is_described_and_works),
 		TEST(test_names_are_made_printable),
 		TEST(test_the_smallest_queues_are_enough),

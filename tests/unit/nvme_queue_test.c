@@ -553,7 +553,7 @@ static void test_with_interrupts_it_looks_once_more_before_it_sleeps(void **stat
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		TEST(test_requests_beyond_the_trackers_wait_in_line),
 		TEST(test_who_submits_from_done_goes_to_the_end_of_the_line),
 		TEST(test_who_comes_after_a_stop_does_not_overtake_who_waited),

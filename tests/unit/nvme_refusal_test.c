@@ -290,7 +290,7 @@ static void test_every_allocation_that_fails(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		TEST(test_dead_registers),
 		TEST(test_capabilities_that_lanefs_cannot_use),
 		TEST(test_a_refused_controller_that_runs_is_stopped),

@@ -507,7 +507,7 @@ static void test_an_admin_error_is_its_callers_and_is_logged(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {
+	static const struct CMUnitTest tests[] = {
 		TEST(test_a_passing_trouble_is_sent_again_after_a_moment),
 		TEST(test_trouble_that_does_not_pass_is_answered_after_the_last_retry),
 		TEST(test_do_not_retry_is_obeyed),
