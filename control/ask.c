@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "control/control.h"
 #include "fs/daemon/mounts.h"
@@ -17,40 +18,76 @@ int control_fail(int status, const char *object, const char *text)
 	return status;
 }
 
-static int ask_one(pid_t pid, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
+/* @timeout_ms < 0: as long as it takes. The answer is the caller's. */
+static int ask_pid(pid_t pid, const char *method, struct json_object *params, int timeout_ms, struct json_object **result)
 {
-	struct json_object *result;
-	char message[256], object[32];
-	int err = rpc_ask(pid, method, params, &result, message, sizeof(message)), status;
+	char message[256] = "", object[32];
+	int connection = rpc_connect(pid), err = connection;
 
+	if (connection >= 0) {
+		err = rpc_call(connection, method, params, timeout_ms, result, message, sizeof(message));
+		close(connection);
+	} else {
+		json_object_put(params);
+	}
 	snprintf(object, sizeof(object), "process %d", (int)pid);
 	if (err == -EREMOTEIO)
 		return control_fail(CONTROL_EXIT_FAILED, object, message);
 	if (err)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
+	return CONTROL_EXIT_OK;
+}
+
+static int ask_one(pid_t pid, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
+{
+	struct json_object *result;
+	int status = ask_pid(pid, method, params, RPC_TIMEOUT_MS, &result);
+
+	if (status)
+		return status;
 	status = fn(result);
 	json_object_put(result);
+	return status;
+}
+
+/* The daemon of a mount; 0 and a status when there is none. */
+static pid_t find_mount(const char *directory, int *status)
+{
+	struct mount_found found;
+	char path[PATH_MAX];
+	int err = path_resolve(directory, path);
+	pid_t pid = err ? 0 : rpc_find(path, NULL, NULL);
+
+	if (err)
+		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, strerror(-err));
+	else if (!pid)
+		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) ?
+			"no lanefs is mounted there" :
+			"mounted, but no daemon of yours answers (another user's, or it died: umount it)");
+	return pid;
+}
+
+int control_ask(const char *directory, const char *method, struct json_object *params, struct json_object **result)
+{
+	int status = CONTROL_EXIT_OK;
+	pid_t pid = find_mount(directory, &status);
+
+	if (pid)
+		return ask_pid(pid, method, params, -1, result);
+	json_object_put(params);
 	return status;
 }
 
 static int ask_mount(const char *directory, const char *method, struct json_object *params,
 	int (*fn)(struct json_object *result))
 {
-	struct mount_found found;
-	char path[PATH_MAX];
-	int err = path_resolve(directory, path);
-	pid_t pid;
+	int status = CONTROL_EXIT_OK;
+	pid_t pid = find_mount(directory, &status);
 
-	if (err) {
-		json_object_put(params);
-		return control_fail(CONTROL_EXIT_NOT_FOUND, directory, strerror(-err));
-	}
-	pid = rpc_find(path, NULL, NULL);
 	if (pid)
 		return ask_one(pid, method, params, fn);
 	json_object_put(params);
-	return control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) ? "no lanefs is mounted there" :
-		"mounted, but no daemon of yours answers (another user's, or it died: umount it)");
+	return status;
 }
 
 int control_each(const char *directory, const char *method, struct json_object *params,

@@ -25,6 +25,13 @@ int control_bind(int argc, char **argv);
 int control_unbind(int argc, char **argv);
 int control_hugepages(int argc, char **argv);
 int control_version(int argc, char **argv);
+/* device.c */
+int control_attach(int argc, char **argv);
+int control_detach(int argc, char **argv);
+int control_identify(int argc, char **argv);
+int control_health(int argc, char **argv);
+int control_reset(int argc, char **argv);
+int control_emu(int argc, char **argv);
 
 /* One line on stderr: "lanefs: object: text". Returns @status. */
 int control_fail(int status, const char *object, const char *text);
@@ -34,6 +41,8 @@ int control_each(const char *directory, const char *method, struct json_object *
 	int (*fn)(struct json_object *result));
 /* The same, printing the answer as it is; without a directory an array of the answers. */
 int control_each_json(const char *directory, const char *method);
+/* Asks the daemon of one mount and waits as long as it takes. The answer is the caller's. @params is taken over. */
+int control_ask(const char *directory, const char *method, struct json_object *params, struct json_object **result);
 
 /* "1.5 GiB" and "12.3 us" in @out (16 bytes); returns out. */
 const char *format_bytes(uint64_t bytes, char out[16]);

@@ -113,10 +113,36 @@ static bool print_errors(struct json_object *errors)
 	return true;
 }
 
+static void print_device(struct json_object *device)
+{
+	char size[16], text[256];
+
+	snprintf(text, sizeof(text), "%s, %lld-byte blocks, %s", format_bytes((uint64_t)json_number(device, "bytes"), size),
+		(long long)json_number(device, "block_size"),
+		json_number(device, "volatile_cache") ? "volatile write cache (flushed)" : "no volatile write cache");
+	print_line("device", text);
+	if (!json_child(device, "model"))
+		return;
+	snprintf(text, sizeof(text), "%s, serial %s, firmware %s, namespace %lld: %s", json_text(device, "model"),
+		json_text(device, "serial"), json_text(device, "firmware"), (long long)json_number(device, "nsid"),
+		json_text(device, "state"));
+	print_line("NVMe", text);
+	snprintf(text, sizeof(text), "%lld resets, %lld time-outs, %lld aborts, %lld retries, %lld errors; when it leaves: %s",
+		(long long)json_number(device, "resets"), (long long)json_number(device, "timeouts"),
+		(long long)json_number(device, "aborts"), (long long)json_number(device, "retries"),
+		(long long)json_number(device, "errors"), json_text(device, "on_removal"));
+	print_line("", text);
+	if (!json_number(device, "held"))
+		return;
+	snprintf(text, sizeof(text), "for the device, since %lld s, up to %lld s more; lanefs attach, or umount.lanefs",
+		(long long)json_number(device, "held_seconds"), (long long)json_number(device, "seconds_left"));
+	print_line("WAITING", text);
+}
+
 static int show_status(struct json_object *status)
 {
 	struct json_object *device = json_child(status, "device"), *filesystem = json_child(status, "filesystem");
-	char size[16], text[256];
+	char text[256];
 	bool bad = false;
 
 	printf("%s on %s: %s%s, process %lld, up %lld s, lanefs %s\n", json_text(status, "target"),
@@ -125,10 +151,7 @@ static int show_status(struct json_object *status)
 		(long long)json_number(status, "uptime_seconds"), json_text(status, "version"));
 	if (!filesystem)
 		return CONTROL_EXIT_OK; /* closing */
-	snprintf(text, sizeof(text), "%s, %lld-byte blocks, %s", format_bytes((uint64_t)json_number(device, "bytes"), size),
-		(long long)json_number(device, "block_size"),
-		json_number(device, "volatile_cache") ? "volatile write cache (flushed)" : "no volatile write cache");
-	print_line("device", text);
+	print_device(device);
 	snprintf(text, sizeof(text), "%s%s%s", json_text(filesystem, "uuid"), *json_text(filesystem, "label") ? ", label " : "",
 		json_text(filesystem, "label"));
 	print_line("uuid", text);

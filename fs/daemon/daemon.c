@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +29,8 @@ enum {
 	READ_AHEAD_KB = 1024,
 	HOLDER_CLOSING_MS_MAX = 60000, /* how long the previous daemon of the target may take to end */
 	HOLDER_UNKNOWN_MS_MAX = 1000,  /* how long anything else may hold the target */
+	FINISH_STEP_MS = 30000,
+	SETTLE_MS = 5000,
 };
 
 struct reactor *daemon_reactor(const struct daemon *daemon) { return reactor_group_get(daemon->group, 0); }
@@ -65,7 +66,13 @@ static MAY_WAIT int registry_open(void *arg)
 static MAY_WAIT int target_open(void *arg)
 {
 	struct daemon *daemon = arg;
-	const struct target_options options = {.read_only = daemon->config->read_only, .exclusive_lock = true};
+	const struct target_options options = {
+		.read_only = daemon->config->read_only,
+		.exclusive_lock = true,
+		.hold_on_removal = daemon->config->hold_on_removal,
+		.device_event = removal_device_event,
+		.device_event_arg = daemon,
+	};
 
 	return bdev_target_create(daemon->registry, daemon->config->target, &options, daemon->bdev_name,
 		sizeof(daemon->bdev_name), daemon->message, daemon->message_size);
@@ -78,20 +85,12 @@ static MAY_WAIT int target_close(void *arg)
 	return bdev_remove(daemon->registry, daemon->bdev_name, 10 * NS_PER_SEC);
 }
 
-static void wake_control(struct daemon *daemon)
-{
-	uint64_t one = 1;
-
-	if (write(daemon->event_fd, &one, sizeof(one)) < 0)
-		log_debug("daemon: event: %s", strerror(errno)); /* cannot be full */
-}
-
 static void filesystem_stopped(struct fs *fs, int error, void *arg)
 {
 	struct daemon *daemon = arg;
 
 	atomic_store(&daemon->stopped_error, error);
-	wake_control(daemon);
+	daemon_wake(daemon);
 }
 
 static void front_ended(struct fuse_front *front, void *arg)
@@ -99,7 +98,7 @@ static void front_ended(struct fuse_front *front, void *arg)
 	struct daemon *daemon = arg;
 
 	atomic_store(&daemon->ended, true);
-	wake_control(daemon);
+	daemon_wake(daemon);
 }
 
 static MAY_WAIT int filesystem_mount(void *arg)
@@ -134,55 +133,6 @@ static MAY_WAIT int front_stop(void *arg)
 {
 	fuse_front_stop(((struct daemon *)arg)->front);
 	return 0;
-}
-
-/* ---- calls that take long: the control socket is served meanwhile ---- */
-struct served_call {
-	struct message message;
-	struct fiber_start start;
-	struct daemon *daemon;
-	int (*fn)(void *arg);
-	int result;
-	atomic_bool done;
-};
-
-static MAY_WAIT void served_fiber(void *arg)
-{
-	struct served_call *call = arg;
-	struct daemon *daemon = call->daemon;
-
-	call->result = call->fn(daemon);
-	/* The control thread may return as soon as it sees this. */
-	atomic_store(&call->done, true);
-	wake_control(daemon);
-}
-
-static void served_message(struct message *message)
-{
-	struct served_call *call = CONTAINER_OF(message, struct served_call, message);
-
-	fiber_start(&call->start);
-}
-
-static int run_served(struct daemon *daemon, int (*fn)(void *arg))
-{
-	struct served_call call = {.message.fn = served_message, .daemon = daemon, .fn = fn,
-		.start = {.fn = served_fiber, .name = "daemon"}};
-
-	call.start.arg = &call;
-	reactor_send_foreign(daemon_reactor(daemon), &call.message);
-	while (!atomic_load(&call.done)) {
-		struct pollfd fds[1 + RPC_POLL_FDS] = {{.fd = daemon->event_fd, .events = POLLIN}};
-		unsigned count = rpc_server_poll_fds(daemon->rpc, fds + 1);
-		uint64_t events;
-
-		if (poll(fds, 1 + count, -1) < 0)
-			continue;
-		if (fds[0].revents && read(daemon->event_fd, &events, sizeof(events)) < 0)
-			log_debug("daemon: event: %s", strerror(errno));
-		rpc_server_handle(daemon->rpc, fds + 1, count);
-	}
-	return call.result;
 }
 
 /* ---- start ---- */
@@ -343,6 +293,11 @@ static int start_service(struct daemon *daemon)
 	if (err)
 		log_warn("%s: no control socket (%s): the lanefs command will not see this mount", daemon->config->directory,
 			strerror(-err));
+	facts_refresh(daemon);
+	hotplug_open(daemon);
+	if (daemon->config->hold_on_removal && !daemon->facts.nvme)
+		log_warn("%s: on_removal=wait has no effect: only devices of lanefs's own NVMe driver are waited for",
+			daemon->config->target);
 	process_lock_memory();
 	return 0;
 }
@@ -366,37 +321,78 @@ static int daemon_start(struct daemon *daemon)
 }
 
 /* ---- the end ---- */
-/* Undoes whatever daemon_start got done. Returns what fs_unmount said. */
-static int daemon_finish(struct daemon *daemon)
+/* Fibers that the device's removal has started end a moment after the device is closed. */
+static MAY_WAIT int reactors_settle(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	for (unsigned round = 0; round < SETTLE_MS; round++) {
+		uint64_t running = 0;
+
+		for (unsigned i = 0; i < reactor_group_count(daemon->group); i++) {
+			struct reactor_stats stats;
+
+			reactor_stats_read(reactor_group_get(daemon->group, i), &stats);
+			running += stats.fibers_running;
+		}
+		if (running <= 1) /* this one */
+			return 0;
+		fiber_sleep(NS_PER_MS);
+	}
+	return -ETIMEDOUT;
+}
+
+static void finish_mount(struct daemon *daemon)
 {
 	struct helper_reply reply;
-	int result = 0, err = 0;
+	int err = 0;
+
+	close(daemon->fuse_fd); /* whoever still waits for an answer gets ECONNABORTED */
+	if (!atomic_load(&daemon->ended))
+		err = helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply);
+	else
+		utab_remove(daemon->config->directory);
+	if (err && err != -EINVAL)
+		log_warn("%s: stays in the mount table: %s", daemon->config->directory, strerror(-err));
+	daemon->fuse_fd = -1;
+}
+
+/* Undoes whatever daemon_start got done. Returns what fs_unmount said. When the device has left, nothing may take longer
+ * than a while: what reactor 0 does not end then is left to the end of the process (daemon->stuck). */
+static int daemon_finish(struct daemon *daemon)
+{
+	int64_t limit_ms = daemon->removal.leaving || daemon->removal.held ? FINISH_STEP_MS : -1;
+	int result = 0;
 
 	daemon->state = DAEMON_CLOSING;
-	if (daemon->front) {
-		run_served(daemon, front_stop);
+	if (daemon->removal.held)
+		removal_give_up(daemon);
+	if (daemon->group && tasks_drain(daemon, false, FINISH_STEP_MS))
+		log_error("%s: something that was begun for the control socket does not end", daemon->config->target);
+	if (daemon->front && !daemon->stuck && task_run(daemon, front_stop, limit_ms))
+		log_error("%s: requests do not end", daemon->config->directory);
+	if (daemon->front && !daemon->stuck) {
 		fuse_front_destroy(daemon->front);
 		daemon->front = NULL;
 	}
-	if (daemon->fuse_fd >= 0) {
-		close(daemon->fuse_fd); /* whoever still waits for an answer gets ECONNABORTED */
-		if (!atomic_load(&daemon->ended))
-			err = helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply);
-		else
-			utab_remove(daemon->config->directory);
-		if (err && err != -EINVAL)
-			log_warn("%s: stays in the mount table: %s", daemon->config->directory, strerror(-err));
-	}
-	if (daemon->fs)
-		result = run_served(daemon, filesystem_unmount);
-	daemon->fs = NULL;
-	if (daemon->bdev_name[0] && run_served(daemon, target_close))
+	if (daemon->fuse_fd >= 0)
+		finish_mount(daemon);
+	if (daemon->fs && !daemon->stuck)
+		result = task_run(daemon, filesystem_unmount, limit_ms);
+	if (!daemon->stuck)
+		daemon->fs = NULL;
+	if (daemon->bdev_name[0] && !daemon->stuck && task_run(daemon, target_close, limit_ms))
 		log_warn("%s: the device was not closed in time", daemon->config->target);
-	return result;
+	if (daemon->bdev_name[0] && !daemon->stuck && tasks_drain(daemon, true, FINISH_STEP_MS))
+		log_error("%s: the device's removal does not end", daemon->config->target);
+	if (daemon->bdev_name[0] && !daemon->stuck && task_run(daemon, reactors_settle, limit_ms))
+		log_debug("daemon: fibers are still running");
+	return daemon->stuck ? -ETIMEDOUT : result;
 }
 
 static void daemon_free(struct daemon *daemon)
 {
+	hotplug_close(daemon);
 	if (daemon->registry)
 		bdev_registry_destroy(daemon->registry);
 	if (daemon->group) {
@@ -410,13 +406,28 @@ static void daemon_free(struct daemon *daemon)
 		close(daemon->event_fd);
 }
 
-static struct json_object *end_report(int status)
+static struct json_object *end_report(int status, bool clean)
 {
 	struct json_object *report = json_object_new_object();
 
-	json_object_object_add(report, "clean", json_object_new_boolean(status == MOUNT_EXIT_OK));
+	json_object_object_add(report, "clean", json_object_new_boolean(clean));
 	json_object_object_add(report, "status", json_object_new_int(status));
 	return report;
+}
+
+static void log_end(const struct daemon *daemon, int err)
+{
+	const char *target = daemon->config->target;
+
+	if (!err && daemon->removal.leaving)
+		log_warn("%s: removed in an orderly way: the filesystem on it is clean", target);
+	else if (daemon->removal.leaving || daemon->removal.held)
+		log_error("%s: the mount has ended without its device%s; the next mount replays the journal", target,
+			err == -ETIMEDOUT ? " (not everything could be closed)" : "");
+	else if (err)
+		log_error("%s: closed after an error: %s: run fsck.lanefs", target, strerror(-err));
+	else
+		log_info("%s: unmounted, clean", target);
 }
 
 /* Which status of mount(8) a failed start is: the machine's fault, or that of what was to be mounted. */
@@ -442,22 +453,23 @@ int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void
 	if (err) {
 		daemon_finish(&daemon);
 		rpc_server_destroy(daemon.rpc);
-		daemon_free(&daemon);
+		if (!daemon.stuck)
+			daemon_free(&daemon);
 		return start_status(err);
 	}
 	daemon.state = DAEMON_MOUNTED;
+	atomic_store(&daemon.serving, true);
 	log_info("%s: mounted at %s", config->target, config->directory);
 	ready(arg);
 	status = daemon_wait(&daemon);
 	err = daemon_finish(&daemon);
 	if (status == MOUNT_EXIT_OK && err)
 		status = MOUNT_EXIT_STOPPED;
-	if (err)
-		log_error("%s: closed after an error: %s: run fsck.lanefs", config->target, strerror(-err));
-	else
-		log_info("%s: unmounted, clean", config->target);
-	rpc_server_finish(daemon.rpc, end_report(status));
+	log_end(&daemon, err);
+	rpc_server_finish(daemon.rpc, end_report(status, !err));
 	rpc_server_destroy(daemon.rpc);
+	if (daemon.stuck)
+		_exit(status); /* reactors may still be at work */
 	daemon_free(&daemon);
 	return status;
 }

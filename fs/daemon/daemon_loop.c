@@ -9,7 +9,8 @@
  *      | umount(8), abort           | done                       last file closed  |
  *      +----------------------------+----------------------------------------------+----> the kernel let go: return
  *
- * A second signal, in any state: return without waiting for the kernel.
+ * A second signal, in any state: return without waiting for the kernel. When the device leaves, daemon_removal.c detaches
+ * the mount, and says when the kernel is not waited for any more.
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,9 +27,9 @@ enum {
 	TICK_MS = 5000,               /* idle clients are looked for this often */
 };
 
-static void unmount_start(struct daemon *daemon, unsigned how)
+void daemon_unmount(struct daemon *daemon, unsigned how, unsigned deadline_ms)
 {
-	int64_t id = helper_send(&daemon->helper, HELPER_UNMOUNT, how, UNMOUNT_DEADLINE_MS);
+	int64_t id = helper_send(&daemon->helper, HELPER_UNMOUNT, how, deadline_ms);
 
 	daemon->unmount_id = id > 0 ? id : 0;
 	daemon->unmount_how = how;
@@ -39,8 +40,16 @@ static void unmount_start(struct daemon *daemon, unsigned how)
 void daemon_ask_stop(struct daemon *daemon)
 {
 	daemon->stop_requests++;
-	if (daemon->stop_requests == 1 && daemon->state == DAEMON_MOUNTED && !daemon->unmount_id)
-		unmount_start(daemon, UNMOUNT_NORMAL);
+	removal_end_wait(daemon, "asked to unmount");
+	/* While the device is away an unmount would wait for it: that follows when the wait has ended. */
+	if (daemon->stop_requests == 1 && daemon->state == DAEMON_MOUNTED && !daemon->unmount_id && !daemon->removal.held)
+		daemon_unmount(daemon, UNMOUNT_NORMAL, UNMOUNT_DEADLINE_MS);
+}
+
+void daemon_stop_again(struct daemon *daemon)
+{
+	if (daemon->stop_requests && daemon->state == DAEMON_MOUNTED && !daemon->unmount_id)
+		daemon_unmount(daemon, UNMOUNT_NORMAL, UNMOUNT_DEADLINE_MS);
 }
 
 static void handle_signals(struct daemon *daemon)
@@ -53,6 +62,23 @@ static void handle_signals(struct daemon *daemon)
 	}
 }
 
+static void handle_unmounted(struct daemon *daemon, int result)
+{
+	daemon->unmount_id = 0;
+	if (result == 0 || result == -EINVAL) { /* or somebody was faster */
+		if (daemon->unmount_how == UNMOUNT_LAZY)
+			daemon->state = DAEMON_DETACHED;
+	} else if (daemon->unmount_how != UNMOUNT_LAZY) {
+		log_warn("%s: %s: detached; ends when the last open file is closed", daemon->config->directory,
+			result == -EBUSY ? "in use" : strerror(-result));
+		daemon_unmount(daemon, UNMOUNT_LAZY, UNMOUNT_DEADLINE_MS);
+		return;
+	} else {
+		log_warn("%s: cannot be detached: %s", daemon->config->directory, strerror(-result));
+	}
+	removal_detached(daemon);
+}
+
 static void handle_helper(struct daemon *daemon)
 {
 	struct helper_reply reply;
@@ -61,19 +87,10 @@ static void handle_helper(struct daemon *daemon)
 		return;
 	if (reply.fd >= 0)
 		close(reply.fd);
-	if (reply.id != daemon->unmount_id)
-		return;
-	daemon->unmount_id = 0;
-	if (reply.result == 0 || reply.result == -EINVAL) { /* or somebody was faster */
-		if (daemon->unmount_how == UNMOUNT_LAZY)
-			daemon->state = DAEMON_DETACHED;
-	} else if (daemon->unmount_how != UNMOUNT_LAZY) {
-		log_warn("%s: %s: detached; ends when the last open file is closed", daemon->config->directory,
-			reply.result == -EBUSY ? "in use" : strerror(-reply.result));
-		unmount_start(daemon, UNMOUNT_LAZY);
-	} else {
-		log_warn("%s: cannot be detached: %s", daemon->config->directory, strerror(-reply.result));
-	}
+	if (reply.id == daemon->unmount_id)
+		handle_unmounted(daemon, reply.result);
+	removal_helper_reply(daemon, &reply);
+	hotplug_helper_reply(daemon, &reply);
 }
 
 /* The filesystem said something; its device gone means that the mount goes too. */
@@ -90,39 +107,67 @@ static void handle_stopped(struct daemon *daemon, int *status)
 		return;
 	}
 	*status = MOUNT_EXIT_REMOVED;
-	log_error("%s: the device is gone; %s is detached", daemon->config->target, daemon->config->directory);
-	if (daemon->state == DAEMON_MOUNTED)
-		unmount_start(daemon, UNMOUNT_LAZY);
+	log_error("%s: the device is gone: %s is detached, open files answer errors", daemon->config->target,
+		daemon->config->directory);
+	removal_lost(daemon);
+}
+
+enum { SIGNALS, EVENTS, HELPER, UEVENTS, OWN_FDS };
+
+static int wait_ms(const struct daemon *daemon, bool clients)
+{
+	int64_t due = MIN(removal_due_ms(daemon), hotplug_due_ms(daemon)), left;
+
+	if (due == INT64_MAX)
+		return clients ? TICK_MS : -1;
+	left = MAX(due - daemon_now_ms(), 0);
+	return (int)MIN(left, (int64_t)TICK_MS);
+}
+
+/* Waits for something to happen and handles it. */
+static void wait_round(struct daemon *daemon, int *status)
+{
+	struct pollfd fds[OWN_FDS + RPC_POLL_FDS] = {
+		[SIGNALS] = {.fd = daemon->signal_fd, .events = POLLIN},
+		[EVENTS] = {.fd = daemon->event_fd, .events = POLLIN},
+		[HELPER] = {.fd = daemon->helper.socket, .events = POLLIN},
+		[UEVENTS] = {.fd = hotplug_fd(daemon), .events = POLLIN},
+	};
+	unsigned count = rpc_server_poll_fds(daemon->rpc, fds + OWN_FDS);
+	uint64_t events;
+
+	if (poll(fds, OWN_FDS + count, wait_ms(daemon, count > 1)) < 0)
+		return;
+	if (fds[SIGNALS].revents)
+		handle_signals(daemon);
+	if (fds[EVENTS].revents && read(daemon->event_fd, &events, sizeof(events)) < 0)
+		log_debug("daemon: event: %s", strerror(errno));
+	tasks_reap(daemon);
+	removal_look(daemon);
+	handle_stopped(daemon, status);
+	if (fds[HELPER].revents)
+		handle_helper(daemon);
+	if (fds[UEVENTS].revents)
+		hotplug_read(daemon);
+	hotplug_look(daemon);
+	if (count && daemon->stop_requests < 2)
+		rpc_server_handle(daemon->rpc, fds + OWN_FDS, count);
 }
 
 int daemon_wait(struct daemon *daemon)
 {
-	enum { SIGNALS, EVENTS, HELPER, OWN_FDS };
 	int status = MOUNT_EXIT_OK;
 
 	while (!atomic_load(&daemon->ended)) {
-		struct pollfd fds[OWN_FDS + RPC_POLL_FDS] = {
-			[SIGNALS] = {.fd = daemon->signal_fd, .events = POLLIN},
-			[EVENTS] = {.fd = daemon->event_fd, .events = POLLIN},
-			[HELPER] = {.fd = daemon->helper.socket, .events = POLLIN},
-		};
-		unsigned count = rpc_server_poll_fds(daemon->rpc, fds + OWN_FDS);
-		uint64_t events;
-
-		if (poll(fds, OWN_FDS + count, count > 1 ? TICK_MS : -1) < 0)
-			continue;
-		if (fds[SIGNALS].revents)
-			handle_signals(daemon);
-		if (fds[EVENTS].revents && read(daemon->event_fd, &events, sizeof(events)) > 0)
-			handle_stopped(daemon, &status);
-		if (fds[HELPER].revents)
-			handle_helper(daemon);
-		if (count && daemon->stop_requests < 2)
-			rpc_server_handle(daemon->rpc, fds + OWN_FDS, count);
-		if (daemon->stop_requests >= 2 && !atomic_load(&daemon->ended)) {
+		wait_round(daemon, &status);
+		if (atomic_load(&daemon->ended))
+			break;
+		if (daemon->removal.over)
+			return MOUNT_EXIT_REMOVED;
+		if (daemon->stop_requests >= 2) {
 			log_warn("%s: asked a second time: open files are cut off", daemon->config->directory);
 			return MOUNT_EXIT_FORCED;
 		}
 	}
-	return status;
+	return daemon->removal.leaving || daemon->removal.held ? MOUNT_EXIT_REMOVED : status;
 }

@@ -3,7 +3,9 @@
  * What the daemon tells on its control socket. Figures are read relaxed from the control thread: they are approximate
  * while operations run, and reading them costs the reactors nothing. Methods: doc/operating.md.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -15,6 +17,12 @@ static const char *const state_names[] = {
 	[DAEMON_MOUNTED] = "mounted",
 	[DAEMON_DETACHED] = "detached",
 	[DAEMON_CLOSING] = "closing",
+};
+static const char *const device_state_names[] = {
+	[NVME_DEVICE_ATTACHED] = "attached",
+	[NVME_DEVICE_RESETTING] = "resetting",
+	[NVME_DEVICE_HELD] = "held",
+	[NVME_DEVICE_REMOVED] = "removed",
 };
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
@@ -50,7 +58,90 @@ static struct json_object *add_object(struct json_object *object, const char *ke
 	return child;
 }
 
+/* ---- what is known of the device ---- */
+struct facts_task {
+	struct daemon_task task;
+	struct device_facts facts;
+};
+
+static MAY_WAIT int facts_run(struct daemon_task *task)
+{
+	struct device_facts *facts = &CONTAINER_OF(task, struct facts_task, task)->facts;
+	struct daemon *daemon = task->daemon;
+	struct nvme_device *device = daemon_device(daemon);
+	struct nvme_ctrlr *ctrlr;
+
+	if (!device)
+		return -ENODEV;
+	ctrlr = nvme_device_ctrlr(device);
+	*facts = (struct device_facts){.nvme = true, .emulated = nvme_device_emu(device), .attached = ctrlr,
+		.state = nvme_device_get_state(device), .nsid = nvme_device_nsid(daemon->registry, daemon->bdev_name)};
+	snprintf(facts->target, sizeof(facts->target), "%s", nvme_device_target(device));
+	if (ctrlr)
+		facts->info = *nvme_ctrlr_get_info(ctrlr);
+	return 0;
+}
+
+static void facts_done(struct daemon_task *task)
+{
+	struct facts_task *done = CONTAINER_OF(task, struct facts_task, task);
+	struct daemon *daemon = task->daemon;
+	struct device_facts *facts = &daemon->facts;
+
+	if (task->result) {
+		facts->attached = false;
+		facts->state = NVME_DEVICE_REMOVED;
+	} else {
+		if (!done->facts.attached)
+			done->facts.info = facts->info;
+		*facts = done->facts;
+	}
+	if (facts->attached)
+		snprintf(daemon->hotplug.serial, sizeof(daemon->hotplug.serial), "%s", facts->info.serial);
+	free(done);
+}
+
+void facts_refresh(struct daemon *daemon)
+{
+	struct facts_task *task = daemon->stuck ? NULL : calloc(1, sizeof(*task));
+
+	if (!task)
+		return;
+	task->task.run = facts_run;
+	task->task.done = facts_done;
+	if (!task_start_quick(daemon, &task->task))
+		log_debug("daemon: reactor 0 is busy: what is known of the device is a little old");
+}
+
 /* ---- status ---- */
+static void add_controller(struct json_object *device, const struct daemon *daemon)
+{
+	const struct device_facts *facts = &daemon->facts;
+	const struct nvme_ctrlr_info *info = &facts->info;
+	const struct removal *removal = &daemon->removal;
+
+	if (!facts->nvme)
+		return;
+	add_text(device, "model", info->model);
+	add_text(device, "serial", info->serial);
+	add_text(device, "firmware", info->firmware);
+	add_text(device, "state", device_state_names[facts->state]);
+	add_number(device, "nsid", facts->nsid);
+	json_object_object_add(device, "emulated", json_object_new_boolean(facts->emulated));
+	add_number(device, "resets", info->resets);
+	add_number(device, "timeouts", info->timeouts);
+	add_number(device, "aborts", info->aborts);
+	add_number(device, "retries", info->retries);
+	add_number(device, "errors", info->errors);
+	add_text(device, "on_removal", daemon->config->hold_on_removal ? "wait" : "unmount");
+	json_object_object_add(device, "held", json_object_new_boolean(removal->held));
+	add_number(device, "holds", removal->holds);
+	if (!removal->held)
+		return;
+	add_number(device, "held_seconds", (uint64_t)(daemon_now_ms() - removal->held_since_ms) / 1000);
+	add_number(device, "seconds_left", (uint64_t)MAX(removal->held_deadline_ms - daemon_now_ms(), 0) / 1000);
+}
+
 static void add_device(struct json_object *status, const struct daemon *daemon)
 {
 	struct json_object *device = add_object(status, "device");
@@ -61,6 +152,7 @@ static void add_device(struct json_object *status, const struct daemon *daemon)
 	add_number(device, "block_size", limits->block_size);
 	json_object_object_add(device, "volatile_cache", json_object_new_boolean(limits->volatile_cache));
 	json_object_object_add(device, "unmap", json_object_new_boolean(limits->ops & 1u << IO_UNMAP));
+	add_controller(device, daemon);
 }
 
 static void add_filesystem(struct json_object *status, const struct daemon *daemon)
@@ -143,6 +235,8 @@ static void add_fuse(struct json_object *status, const struct daemon *daemon)
 	add_number(object, "pauses", figures.pauses);
 	add_number(object, "forgets", figures.forgets);
 	add_number(object, "interrupts", figures.interrupts);
+	add_number(object, "interrupted", figures.interrupted);
+	add_number(object, "waiting", figures.waiting);
 	add_number(object, "malformed", figures.malformed);
 	add_number(object, "refused_answers", figures.refused_answers);
 }
@@ -172,18 +266,24 @@ static void add_reactors(struct json_object *result, const struct daemon *daemon
 	json_object_object_add(result, "reactors", array);
 }
 
-static struct json_object *status_new(const struct daemon *daemon)
+const char *daemon_state_name(const struct daemon *daemon)
+{
+	return daemon->state == DAEMON_MOUNTED && daemon->removal.held ? "waiting" : state_names[daemon->state];
+}
+
+static struct json_object *status_new(struct daemon *daemon)
 {
 	struct json_object *status = json_object_new_object();
 
 	add_text(status, "version", LANEFS_VERSION);
 	add_number(status, "pid", (uint64_t)getpid());
-	add_text(status, "state", state_names[daemon->state]);
+	add_text(status, "state", daemon_state_name(daemon));
 	add_text(status, "target", daemon->config->target);
 	add_text(status, "directory", daemon->config->directory);
 	add_number(status, "uptime_seconds", (uint64_t)(daemon_now_ms() - daemon->started_ms) / 1000);
 	if (daemon->state == DAEMON_CLOSING) /* what the rest speaks of is being taken down */
 		return status;
+	facts_refresh(daemon);
 	add_device(status, daemon);
 	add_filesystem(status, daemon);
 	add_fuse(status, daemon);
@@ -319,6 +419,5 @@ int daemon_rpc(void *arg, const char *method, struct json_object *params, struct
 		*result = stats_new(daemon);
 		return 0;
 	}
-	snprintf(message, message_size, "no method of that name");
-	return RPC_METHOD_NOT_FOUND;
+	return device_rpc(daemon, method, params, result, message, message_size);
 }

@@ -129,15 +129,31 @@ void helper_stop(struct helper *helper)
 		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 }
 
-int64_t helper_send(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms)
+static int64_t send_request(struct helper *helper, struct helper_request *request)
 {
-	struct helper_request request = {.id = helper->next_id, .op = op, .flags = flags, .deadline_ms = deadline_ms};
-
+	request->id = helper->next_id;
 	if (helper->socket < 0)
 		return -EPIPE;
-	if (send(helper->socket, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(request))
+	if (send(helper->socket, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(*request))
 		return -errno;
 	return helper->next_id++;
+}
+
+int64_t helper_send(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms)
+{
+	struct helper_request request = {.op = op, .flags = flags, .deadline_ms = deadline_ms};
+
+	return send_request(helper, &request);
+}
+
+int64_t helper_send_text(struct helper *helper, enum helper_op op, const char *text, unsigned deadline_ms)
+{
+	struct helper_request request = {.op = op, .deadline_ms = deadline_ms};
+
+	if (strlen(text) >= sizeof(request.text))
+		return -ENAMETOOLONG;
+	strcpy(request.text, text);
+	return send_request(helper, &request);
 }
 
 int helper_receive(struct helper *helper, struct helper_reply *reply, int timeout_ms)

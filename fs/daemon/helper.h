@@ -26,13 +26,15 @@ enum helper_op {
 	HELPER_UTAB,       /* notes the mount for umount(8) */
 	HELPER_READAHEAD,  /* read_ahead_kb of the mount := flags; proves that the mount answers */
 	HELPER_SYNCFS,
+	HELPER_BIND,       /* text: "ADDRESS DRIVER"; see pci_bind */
 };
+enum { HELPER_TEXT_BYTES = 64 };
 
 struct helper_reply {
 	uint32_t id;
 	int result;        /* 0 or -errno */
 	int fd;            /* HELPER_MOUNT: the /dev/fuse descriptor, the caller's now; otherwise -1 */
-	char message[256]; /* why, when libfuse or fusermount3 said so; else empty */
+	char message[256]; /* why, when libfuse, fusermount3 or pci_bind said so; else empty */
 };
 
 struct helper {
@@ -47,6 +49,7 @@ int helper_start(struct helper *helper, const struct mount_config *config) MUST_
 void helper_stop(struct helper *helper);
 /* Sends without waiting for the answer; returns its id, or -errno. The answer makes helper->socket readable. */
 int64_t helper_send(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms) MUST_CHECK;
+int64_t helper_send_text(struct helper *helper, enum helper_op op, const char *text, unsigned deadline_ms) MUST_CHECK;
 /* Waits up to @timeout_ms. -ETIMEDOUT, -EPIPE (the helper is gone). */
 int helper_receive(struct helper *helper, struct helper_reply *reply, int timeout_ms) MUST_CHECK;
 /* Both; returns reply->result. */

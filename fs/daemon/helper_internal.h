@@ -11,6 +11,7 @@ struct helper_request {
 	uint32_t id;
 	enum helper_op op;
 	uint32_t flags, deadline_ms;
+	char text[HELPER_TEXT_BYTES];
 };
 
 /* Does what the request says; 0 or -errno, and fills reply->fd and reply->message. In a process of its own. */

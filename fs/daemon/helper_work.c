@@ -15,6 +15,7 @@
 
 #include "fs/daemon/helper_internal.h"
 #include "fs/daemon/mounts.h"
+#include "blockdev/nvme.h"
 
 /* ---- mounting ---- */
 static char fuse_said[256]; /* the first line that libfuse logged; this process mounts once */
@@ -145,6 +146,15 @@ static int work_syncfs(const char *directory)
 	return err;
 }
 
+static int work_bind(const char *text, struct helper_reply *reply)
+{
+	char address[PCI_ADDRESS_BYTES], driver[PCI_DRIVER_BYTES];
+
+	if (sscanf(text, "%15s %31s", address, driver) != 2)
+		return -EINVAL;
+	return pci_bind(address, driver, reply->message, sizeof(reply->message));
+}
+
 int helper_work(const struct mount_config *config, const struct helper_request *request, struct helper_reply *reply)
 {
 	switch (request->op) {
@@ -159,6 +169,8 @@ int helper_work(const struct mount_config *config, const struct helper_request *
 		return work_readahead(config->directory, request->flags);
 	case HELPER_SYNCFS:
 		return work_syncfs(config->directory);
+	case HELPER_BIND:
+		return work_bind(request->text, reply);
 	}
 	return -EINVAL;
 }

@@ -63,6 +63,9 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 /* Reactors to start and their cores (NULL when the default placement is wanted). */
 unsigned options_reactor_count(const struct mount_config *config);
 
+/* Makes the path in a TARGET absolute; one without a path stays as it is. -errno. */
+int target_resolve(char target[PATH_MAX]) MUST_CHECK;
+
 /* True for the errors of a mount whose daemon is dead, or dying this very moment. */
 static inline bool mount_is_dead(int error) { return error == ENOTCONN || error == ECONNABORTED; }
 /* realpath(3) that leaves the last component alone when it cannot be looked at (a dead mount answers ENOTCONN).

@@ -41,7 +41,7 @@ static bool target_is_path(const char *target)
 }
 
 /* Makes the path in a TARGET absolute: all of it, or in "emu:MEDIUM,options" what stands between. */
-static int target_resolve(char target[PATH_MAX])
+int target_resolve(char target[PATH_MAX])
 {
 	bool emulated = !strncmp(target, "emu:", 4);
 	char *medium = target + (emulated ? 4 : 0), *comma = emulated ? strchr(medium, ',') : NULL;

@@ -23,8 +23,9 @@ struct client {
 	size_t line_used;
 	char *answer;                  /* what is not sent yet; NULL: nothing */
 	size_t answer_used, answer_length;
-	struct json_object *later_id;  /* of a request that rpc_server_finish answers */
-	bool later;
+	struct json_object *later_id;  /* of a request that is answered later */
+	bool later, deferred;          /* by whom: see rpc_server_defer */
+	uint64_t serial;               /* of that request */
 	int64_t since_ms;              /* last progress */
 };
 
@@ -33,6 +34,8 @@ struct rpc_server {
 	char path[PATH_MAX];
 	rpc_handler_fn handler;
 	void *arg;
+	struct rpc_ticket current;     /* the last request that the handler was called for */
+	bool deferred;                 /* it asked to answer that one itself */
 	struct client clients[RPC_CLIENTS_MAX];
 };
 
@@ -211,6 +214,8 @@ static void handle_request(struct rpc_server *server, struct client *client, str
 	}
 	wants_reply = json_object_object_get_ex(request, "id", &id);
 	json_object_object_get_ex(request, "params", &params);
+	server->current = (struct rpc_ticket){.client = (unsigned)(client - server->clients), .serial = server->current.serial + 1};
+	server->deferred = false;
 	code = server->handler(server->arg, json_object_get_string(method), params, &result, message, sizeof(message));
 	if (!wants_reply) { /* a notification */
 		json_object_put(result);
@@ -218,6 +223,8 @@ static void handle_request(struct rpc_server *server, struct client *client, str
 	}
 	if (code == RPC_LATER) {
 		client->later = true;
+		client->deferred = server->deferred;
+		client->serial = server->current.serial;
 		client->later_id = json_object_get(id);
 		return;
 	}
@@ -285,6 +292,41 @@ static void client_read(struct rpc_server *server, struct client *client)
 	}
 	client->line_used += (size_t)got;
 	client_lines(server, client);
+}
+
+struct rpc_ticket rpc_server_defer(struct rpc_server *server)
+{
+	server->deferred = true;
+	return server->current;
+}
+
+static void answer_later(struct client *client, struct json_object *reply)
+{
+	client->later_id = NULL;
+	client->later = false;
+	client_answer(client, reply);
+}
+
+void rpc_server_answer(struct rpc_server *server, struct rpc_ticket ticket, int code, struct json_object *result,
+	const char *message)
+{
+	struct client *client = server ? &server->clients[ticket.client] : NULL;
+	struct json_object *reply;
+
+	if (!client || client->fd < 0 || !client->later || client->serial != ticket.serial) {
+		json_object_put(result);
+		return;
+	}
+	if (code == 0) {
+		reply = reply_new(client->later_id);
+		json_object_object_add(reply, "result", result);
+	} else {
+		reply = reply_error(client->later_id, code, message);
+		json_object_put(result);
+	}
+	answer_later(client, reply);
+	if (client->fd >= 0)
+		client_lines(server, client);
 }
 
 /* ---- the poll loop's side ---- */
@@ -395,11 +437,13 @@ void rpc_server_finish(struct rpc_server *server, struct json_object *result)
 
 		if (client->fd < 0 || !client->later)
 			continue;
-		reply = reply_new(client->later_id);
-		client->later_id = NULL;
-		client->later = false;
-		json_object_object_add(reply, "result", json_object_get(result));
-		client_answer(client, reply);
+		if (client->deferred) {
+			reply = reply_error(client->later_id, RPC_INTERNAL_ERROR, "the daemon has ended");
+		} else {
+			reply = reply_new(client->later_id);
+			json_object_object_add(reply, "result", json_object_get(result));
+		}
+		answer_later(client, reply);
 	}
 	json_object_put(result);
 }

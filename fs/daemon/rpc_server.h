@@ -28,7 +28,12 @@ enum rpc_error {
 	RPC_METHOD_NOT_FOUND = -32601,
 	RPC_INVALID_PARAMS = -32602,
 	RPC_INTERNAL_ERROR = -32603,
-	RPC_LATER = 1, /* of a handler: rpc_server_finish answers */
+	RPC_LATER = 1, /* of a handler: rpc_server_answer or rpc_server_finish answers */
+};
+/* A request that is answered by rpc_server_answer. */
+struct rpc_ticket {
+	unsigned client;
+	uint64_t serial;
 };
 
 struct rpc_server;
@@ -45,7 +50,13 @@ void rpc_server_destroy(struct rpc_server *server);
 unsigned rpc_server_poll_fds(struct rpc_server *server, struct pollfd *fds);
 /* Handles what poll(2) reported in the same array. */
 void rpc_server_handle(struct rpc_server *server, const struct pollfd *fds, unsigned count);
-/* Answers everything that was put off with @result (taken over), and sends it, waiting a moment at most. */
+/* In a handler, which then returns RPC_LATER: names the request, for an answer by rpc_server_answer. */
+struct rpc_ticket rpc_server_defer(struct rpc_server *server);
+/* @code 0: with @result (taken over in any case), else an enum rpc_error with @message. The client may be gone. */
+void rpc_server_answer(struct rpc_server *server, struct rpc_ticket ticket, int code, struct json_object *result,
+	const char *message);
+/* Answers everything that was put off with @result (taken over), and sends it, waiting a moment at most. A deferred request
+ * gets an error: the daemon ends. */
 void rpc_server_finish(struct rpc_server *server, struct json_object *result);
 
 #endif

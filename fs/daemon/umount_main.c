@@ -84,6 +84,7 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 {
 	struct json_object *report = NULL;
 	char message[128];
+	bool clean;
 	int err = -EPIPE, status;
 
 	if (connection >= 0)
@@ -96,25 +97,49 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 		return fail(MOUNT_EXIT_SYSTEM, directory, message);
 	}
 	status = (int)json_number(report, "status");
+	clean = json_number(report, "clean");
 	json_object_put(report);
 	if (status == MOUNT_EXIT_OK || status == MOUNT_EXIT_FORCED)
 		return MOUNT_EXIT_OK;
+	if (status == MOUNT_EXIT_REMOVED && clean)
+		return MOUNT_EXIT_OK;
 	return fail(MOUNT_EXIT_SYSTEM, directory, status == MOUNT_EXIT_REMOVED ?
-		"unmounted; its device had gone away" :
+		"unmounted; its device had gone away, the next mount replays the journal" :
 		"unmounted, but the filesystem had stopped on an error: run fsck.lanefs");
+}
+
+/* While its device is away, the kernel's umount could wait for it: then the daemon is asked, which stops waiting. */
+static int unmount_waiting(const char *directory, pid_t pid, int pidfd)
+{
+	int connection = rpc_connect(pid), status;
+
+	if (connection < 0 || rpc_send(connection, "unmount", NULL)) {
+		status = fail(MOUNT_EXIT_FAILED, directory, "waits for its device, and its daemon does not answer");
+		if (connection >= 0)
+			close(connection);
+		return status;
+	}
+	return wait_for_daemon(directory, pid, pidfd, connection);
 }
 
 static int unmount_and_wait(const char *directory, const struct flags *flags)
 {
+	struct json_object *daemon_status = NULL;
 	struct mount_found found;
 	int pidfd = -1, connection = -1, err;
+	bool waiting;
 	pid_t pid;
 
 	if (!mount_at(directory, &found))
 		return fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
-	pid = rpc_find(directory, NULL, NULL);
-	if (pid) {
+	pid = rpc_find(directory, NULL, &daemon_status);
+	waiting = pid && !strcmp(json_text(daemon_status, "state"), "waiting");
+	json_object_put(daemon_status);
+	if (pid)
 		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (waiting && !(flags->how & UNMOUNT_LAZY))
+		return unmount_waiting(directory, pid, pidfd);
+	if (pid) {
 		connection = rpc_connect(pid);
 		/* Asked before the unmount: afterwards the daemon may be gone before it is asked. */
 		if (connection >= 0 && rpc_send(connection, "wait", NULL)) {

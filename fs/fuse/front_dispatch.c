@@ -140,12 +140,22 @@ static void take_back_lookups(struct front_request *request)
 
 bool front_opcode_waits_at_door(uint32_t opcode) { return ops[opcode].effect == WAITS; }
 
+/* What a program may see. */
+static int error_to_answer(int error)
+{
+	switch (error) {
+	case -ENODEV: case -EILSEQ: case -ETIMEDOUT: case -ECANCELED: /* the block layer's words for a device in trouble */
+		return -EIO;
+	default:
+		/* The kernel refuses other errors, and would wait for ever. */
+		return error > 0 || error <= -512 ? -EIO : error;
+	}
+}
+
 void front_finish(struct front_request *request, int error)
 {
 	struct front_session *session = request->session;
-	/* The kernel refuses other errors, and would wait for ever. */
-	if (error > 0 || error <= -512)
-		error = -EIO;
+	error = error_to_answer(error);
 	if (error)
 		request->out_size = request->data_size = 0;
 	const bool answered = !fs_ticket_claim(&request->ticket);

@@ -150,7 +150,7 @@ def parked_writer(drive):
     program = ('import os,sys\nfd=os.open(sys.argv[1], os.O_CREAT|os.O_WRONLY|os.O_DSYNC)\nprint("ready", flush=True)\n'
                'sys.stdin.readline()\nfor i in range(100000):\n os.pwrite(fd, bytes(4096), i*4096)\n')
     process = subprocess.Popen([sys.executable, '-c', program, f'{drive.directory}/parked'], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     process.stdout.readline()
     drive.pull()
     process.stdin.write('go\n')
