@@ -11,6 +11,7 @@ static void keep_line(enum log_level level, const char *line, void *arg)
 {
 	struct rig *rig = arg;
 	rig->lines_at[level]++;
+	rig->strangers += strstr(line, "which is not under way") != NULL;
 	snprintf(rig->lines[rig->line_count++ % RIG_LINES_MAX], RIG_LINE_BYTES, "%s", line);
 	if (getenv("RIG_LOG"))
 		fprintf(stderr, "%s\n", line);
@@ -115,6 +116,9 @@ static void fake_end(struct rig *rig)
 {
 	assert_string_equal(rig->fake.complaint, "");
 	assert_int_equal(rig->fake.releases, rig->attached_once);
+	if (!rig->fake.nonsense)
+		assert_int_equal(rig->strangers, 0);
+	rig->strangers = 0;
 	rig_run(rig, 0, stop_fake, &rig->fake);
 	expect_silence(rig);
 	fake_fini(&rig->fake);

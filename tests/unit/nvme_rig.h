@@ -30,6 +30,7 @@ struct rig {
 	unsigned events[RIG_EVENTS];        /* how many of each */
 	uint32_t event_nsid[RIG_EVENTS];    /* of the last */
 	unsigned lines_at[LOG_LEVEL_DEBUG + 1];
+	unsigned strangers;                 /* completions that the driver could not place */
 	char lines[RIG_LINES_MAX][RIG_LINE_BYTES];
 	unsigned line_count;                /* all; the last RIG_LINES_MAX are kept */
 };
