@@ -155,8 +155,8 @@ static int start_signals(struct daemon *daemon)
 	return 0;
 }
 
-/* Measured with "-o hugepages" (free ones before and after), rounded up: buffers of a reactor's requests, operations and queues; and
- * the metadata cache with what other owners may lend of it. */
+/* Measured with "-o hugepages" (free ones before and after), rounded up: buffers of a reactor's requests, operations and
+ * queues; and the metadata cache with what other owners may lend of it. */
 static unsigned memory_need_mib(const struct mount_config *config, unsigned reactors)
 {
 	enum { REACTOR_MIB = 112, CACHE_DEFAULT_MIB = 32 };

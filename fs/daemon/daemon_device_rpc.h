@@ -2,8 +2,8 @@
 /*
  * What the methods about the device share: daemon_device_rpc.c (any, and the dispatch), daemon_emu_rpc.c (emulated ones).
  *
- * A method has three steps: parse (control thread, checks the parameters), run (a fiber of reactor 0, where the device lives),
- * report (control thread, makes the answer). The client waits meanwhile, the control thread does not.
+ * A method has three steps: parse (control thread, checks the parameters), run (a fiber of reactor 0, where the device
+ * lives), report (control thread, makes the answer). The client waits meanwhile, the control thread does not.
  */
 #ifndef LANEFS_FS_DAEMON_DAEMON_DEVICE_RPC_H
 #define LANEFS_FS_DAEMON_DAEMON_DEVICE_RPC_H

@@ -5,8 +5,8 @@
  *   remove of our device      it is lost, whatever its registers say
  *   add or bind, while held   a candidate: looked at a little later, when the kernel has finished with it
  *
- * A candidate that the driver of our device has (vfio-pci, uio_pci_generic) is tried: the filesystem on it decides whether it
- * is the one that left. One that another driver has is bound first if auto_bind says so and if it can be told to be ours
+ * A candidate that the driver of our device has (vfio-pci, uio_pci_generic) is tried: the filesystem on it decides whether
+ * it is the one that left. One that another driver has is bound first if auto_bind says so and if it can be told to be ours
  * (serial number, or the same place); otherwise a line says what can be done by hand. A refusal ends nothing: the wait
  * goes on.
  *

@@ -37,7 +37,7 @@ enum daemon_state {
 struct daemon_task {
 	int (*run)(struct daemon_task *task);   /* MAY_WAIT; there */
 	void (*done)(struct daemon_task *task); /* control thread, when it has run; may be NULL */
-	bool device_only;                       /* run may wait until the device is closed; touches neither filesystem nor front end */
+	bool device_only;                       /* touches the device only, and may wait until that is closed */
 	int result;                             /* what run returned */
 	struct daemon *daemon;
 	struct daemon_task *next;               /* of those that run */

@@ -33,6 +33,7 @@ static const char help[] =
 	"\n"
 	"Options: ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
 	"commit=SECONDS writeback noopen reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
+	"on_removal=unmount|wait[=SECONDS] nohotplug auto_bind config=FILE\n"
 	"Each is explained in mount.lanefs(8).\n";
 
 static int print_failure(int status, const char *message)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a person said on the command line of mount.lanefs and in the configuration file that it names, checked. Nothing here touches the device or the mount point
- * beyond looking at them.
+ * What a person said on the command line of mount.lanefs and in the configuration file that it names, checked. Nothing
+ * here touches the device or the mount point beyond looking at them.
  *
  * mount.lanefs TARGET DIR [-fnsvhV] [-o options] [-t type]. mount(8) calls it the same way, except that its -f means
  * "do everything but the mount"; ours means "stay in the foreground". Who called decides: see options_parse.

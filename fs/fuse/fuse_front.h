@@ -11,7 +11,8 @@
  *
  * Layers, top down: fuse_front.c (life) -> front_dev.c (transport /dev/fuse) -> front_decode.c (bytes to call) ->
  * front_dispatch.c (table of operations, statistics), front_hold.c (a device that is away) -> front_names.c,
- * front_attr.c, front_data.c, front_ioctl.c (the operations, each a few lines over fs.h) -> front_answer.c (filling the kernel's structs).
+ * front_attr.c, front_data.c, front_ioctl.c (the operations, each a few lines over fs.h) -> front_answer.c (filling the
+ * kernel's structs).
  */
 #ifndef LANEFS_FS_FUSE_FUSE_FRONT_H
 #define LANEFS_FS_FUSE_FUSE_FRONT_H
