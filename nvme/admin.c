@@ -122,13 +122,19 @@ MAY_WAIT int admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin,
 MAY_WAIT int nvme_admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin, uint32_t *dw0)
 {
 	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->options.admin_timeout_ns + ctrlr->ready_timeout_ns;
-	while (ctrlr->state == CTRLR_STARTING || ctrlr->state == CTRLR_RESETTING) {
+	int err = 0;
+	ctrlr_enter(ctrlr);
+	while (!err && (ctrlr->state == CTRLR_STARTING || ctrlr->state == CTRLR_RESETTING)) {
 		const uint64_t now_ns = reactor_now_ns();
 		if (now_ns >= deadline_ns)
-			return -ETIMEDOUT;
-		fiber_cond_wait_for(&ctrlr->changed, deadline_ns - now_ns, "the end of a controller reset");
+			err = -ETIMEDOUT;
+		else
+			fiber_cond_wait_for(&ctrlr->changed, deadline_ns - now_ns, "the end of a controller reset");
 	}
-	return ctrlr->state == CTRLR_READY ? admin_run(ctrlr, admin, dw0) : -ENODEV;
+	if (!err)
+		err = ctrlr->state == CTRLR_READY ? admin_run(ctrlr, admin, dw0) : -ENODEV;
+	ctrlr_leave(ctrlr);
+	return err;
 }
 
 /* ---- commands that everybody needs ---- */

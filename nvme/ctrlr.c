@@ -383,6 +383,8 @@ static MAY_WAIT void wait_for_pokes(struct nvme_ctrlr *ctrlr)
 MAY_WAIT int nvme_ctrlr_destroy(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns)
 {
 	assert(ctrlr->state == CTRLR_STOPPED);
+	while (ctrlr->callers > 0) /* they have been told, but had no turn yet */
+		fiber_cond_wait(&ctrlr->changed, "the last callers of a controller");
 	wait_for_answers(ctrlr); /* to what was submitted after the stop */
 	for (unsigned i = 0; i < ctrlr->qpair_count; i++)
 		if (ctrlr->qpairs[i] && ctrlr->qpairs[i]->poller.reactor)
@@ -412,13 +414,14 @@ MAY_WAIT int nvme_ctrlr_reset(struct nvme_ctrlr *ctrlr)
 		return -ENODEV;
 	const uint64_t resets = ctrlr->info.resets;
 	ctrlr->reset_wanted = true;
+	ctrlr_enter(ctrlr);
 	ctrlr_poke(ctrlr);
-	while (ctrlr->info.resets == resets || ctrlr->state == CTRLR_RESETTING) {
-		if (ctrlr->state == CTRLR_DEAD || ctrlr->state == CTRLR_STOPPED)
-			return -ENODEV;
+	while ((ctrlr->info.resets == resets || ctrlr->state == CTRLR_RESETTING) && ctrlr->state != CTRLR_DEAD &&
+		ctrlr->state != CTRLR_STOPPED)
 		fiber_cond_wait(&ctrlr->changed, "a controller reset");
-	}
-	return ctrlr->state == CTRLR_READY ? 0 : -ENODEV;
+	const int err = ctrlr->state == CTRLR_READY ? 0 : -ENODEV;
+	ctrlr_leave(ctrlr);
+	return err;
 }
 
 const struct nvme_ctrlr_info *nvme_ctrlr_get_info(const struct nvme_ctrlr *ctrlr)

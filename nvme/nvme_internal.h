@@ -118,6 +118,7 @@ struct nvme_ctrlr {
 	struct fiber_cond poke;          /* wakes the minder */
 	struct fiber_cond changed;       /* state, slots, ends of admin commands */
 	bool reset_wanted, stop_wanted;
+	unsigned callers;                /* fibers of the owner that wait in a call; destroy waits for them */
 	uint64_t stop_deadline_ns;
 	int start_error;
 	char message[256];               /* why it did not start, or died */
@@ -202,6 +203,13 @@ MAY_WAIT void events_handle(struct nvme_ctrlr *ctrlr);
 
 /* ctrlr.c */
 void ctrlr_poke(struct nvme_ctrlr *ctrlr); /* home reactor */
+/* Around whatever a fiber other than the minder waits for; home reactor. */
+static inline void ctrlr_enter(struct nvme_ctrlr *ctrlr) { ctrlr->callers++; }
+static inline void ctrlr_leave(struct nvme_ctrlr *ctrlr)
+{
+	if (--ctrlr->callers == 0)
+		fiber_cond_broadcast(&ctrlr->changed);
+}
 int ctrlr_complain(struct nvme_ctrlr *ctrlr, int err, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Reads CSTS; true when the device is gone (and remembers it). */
 bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr);
