@@ -443,6 +443,13 @@ int qpair_late(void *arg)
 	return 0;
 }
 
+/* What an earlier attempt was answered is not the answer. */
+static void request_kill(struct nvme_qpair *qpair, struct nvme_request *request)
+{
+	request->status = STATUS_NONE;
+	request_finish(qpair, request, -ENODEV);
+}
+
 int qpair_kill(void *arg)
 {
 	struct nvme_qpair *qpair = arg;
@@ -451,14 +458,14 @@ int qpair_kill(void *arg)
 		struct tracker *tracker = cds_list_first_entry(&qpair->sent, struct tracker, node);
 		struct nvme_request *request = tracker->request;
 		tracker_free(qpair, tracker);
-		request_finish(qpair, request, -ENODEV);
+		request_kill(qpair, request);
 	}
 	struct cds_list_head *const lists[] = {&qpair->waiting, &qpair->delayed};
 	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
 		while (!cds_list_empty(lists[i])) {
 			struct nvme_request *request = cds_list_first_entry(lists[i], struct nvme_request, node);
 			cds_list_del(&request->node);
-			request_finish(qpair, request, -ENODEV);
+			request_kill(qpair, request);
 		}
 	qpair->waiting_count = 0;
 	timer_stop(&qpair->timer);
