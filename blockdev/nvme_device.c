@@ -17,24 +17,22 @@
 #include "blockdev/nvme_internal.h"
 #include "reactor/log.h"
 
-enum { STOP_DEADLINE_S = 20, RELEASE_DEADLINE_S = 5, REMOVE_DEADLINE_S = 10 };
-
 /* ---- one at a time ---- */
 
-static MAY_WAIT void device_lock(struct nvme_device *device)
+MAY_WAIT void nvme_device_lock(struct nvme_device *device)
 {
 	while (device->busy)
 		fiber_cond_wait(&device->changed, "another change of the device");
 	device->busy = true;
 }
 
-static void device_unlock(struct nvme_device *device)
+void nvme_device_unlock(struct nvme_device *device)
 {
 	device->busy = false;
 	fiber_cond_broadcast(&device->changed);
 }
 
-static void device_tell(struct nvme_device *device, enum nvme_device_event event)
+void nvme_device_tell(struct nvme_device *device, enum nvme_device_event event)
 {
 	if (device->options.event)
 		device->options.event(event, device->options.arg);
@@ -50,7 +48,7 @@ void nvme_device_put(struct nvme_device *device)
 
 static void controller_event(struct nvme_ctrlr *ctrlr, enum nvme_event event, uint32_t nsid, void *arg);
 
-static MAY_WAIT int controller_attach(struct nvme_device *device, const struct nvme_place *place, struct emu_drive **drive,
+MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_place *place, struct emu_drive **drive,
 	struct nvme_ctrlr **out, char *message, size_t message_size)
 {
 	struct nvme_transport *transport;
@@ -105,13 +103,13 @@ static MAY_WAIT void device_left(struct nvme_device *device)
 	if (device->options.policy == NVME_HOLD && atomic_load(&device->holds)) {
 		device->state = NVME_DEVICE_HELD;
 		log_warn("%s: the device is gone; I/O waits for its return", device->target);
-		device_tell(device, NVME_DEVICE_NOW_HELD);
-		device_unlock(device);
+		nvme_device_tell(device, NVME_DEVICE_NOW_HELD);
+		nvme_device_unlock(device);
 		return;
 	}
 	device->state = NVME_DEVICE_REMOVED;
-	device_tell(device, NVME_DEVICE_GONE);
-	device_unlock(device);
+	nvme_device_tell(device, NVME_DEVICE_GONE);
+	nvme_device_unlock(device);
 	remove_bdevs(device);
 }
 
@@ -125,7 +123,7 @@ static MAY_WAIT int release_at_home(void *arg)
 		return 0;
 	/* What is still on its way after the deadline of a removal is answered, not held. */
 	atomic_store(&device->holds, false);
-	device_lock(device);
+	nvme_device_lock(device);
 	device->state = NVME_DEVICE_REMOVED;
 	const int err = controller_release(device, (STOP_DEADLINE_S + RELEASE_DEADLINE_S) * NS_PER_SEC);
 	if (err)
@@ -133,7 +131,7 @@ static MAY_WAIT int release_at_home(void *arg)
 	if (device->drive)
 		emu_drive_destroy(device->drive);
 	device->drive = NULL;
-	device_unlock(device);
+	nvme_device_unlock(device);
 	return 0;
 }
 
@@ -146,13 +144,13 @@ MAY_WAIT void nvme_device_release_bdev(struct bdev *bdev)
 MAY_WAIT int nvme_device_detach(struct nvme_device *device, uint64_t deadline_ns)
 {
 	atomic_fetch_add(&device->users, 1);
-	device_lock(device);
+	nvme_device_lock(device);
 	int err = -ENODEV;
 	if (device->ctrlr) {
 		err = controller_release(device, deadline_ns);
 		device_left(device);
 	} else {
-		device_unlock(device);
+		nvme_device_unlock(device);
 	}
 	nvme_device_put(device);
 	return err;
@@ -169,12 +167,12 @@ static MAY_WAIT void lost_locked(struct nvme_device *device)
 MAY_WAIT void nvme_device_lost(struct nvme_device *device)
 {
 	atomic_fetch_add(&device->users, 1);
-	device_lock(device);
+	nvme_device_lock(device);
 	if (device->ctrlr) {
 		nvme_ctrlr_lost(device->ctrlr);
 		lost_locked(device);
 	} else {
-		device_unlock(device);
+		nvme_device_unlock(device);
 	}
 	nvme_device_put(device);
 }
@@ -183,11 +181,11 @@ MAY_WAIT void nvme_device_give_up(struct nvme_device *device)
 {
 	atomic_fetch_add(&device->users, 1);
 	atomic_store(&device->holds, false);
-	device_lock(device);
+	nvme_device_lock(device);
 	if (device->state == NVME_DEVICE_HELD)
 		device_left(device);
 	else
-		device_unlock(device);
+		nvme_device_unlock(device);
 	nvme_device_put(device);
 }
 
@@ -208,10 +206,10 @@ static MAY_WAIT void handle_namespaces(struct nvme_device *device)
 			continue;
 		}
 		log_error("%s: %s", ns->name, info ? "shrank, or changed its block size: not used any more" : "the namespace is gone");
-		device_unlock(device);
+		nvme_device_unlock(device);
 		if (bdev_remove(device->registry, ns->name, REMOVE_DEADLINE_S * NS_PER_SEC) != 0)
 			log_warn("%s: a namespace is still in use after its removal", device->target);
-		device_lock(device);
+		nvme_device_lock(device);
 		return; /* the list may have changed: what is left is seen the next time */
 	}
 }
@@ -219,14 +217,14 @@ static MAY_WAIT void handle_namespaces(struct nvme_device *device)
 static MAY_WAIT void handler_main(void *arg)
 {
 	struct nvme_device *device = arg;
-	device_lock(device);
+	nvme_device_lock(device);
 	for (;;) {
 		if (device->requested_pending) {
 			device->requested_pending = false;
-			device_tell(device, NVME_DEVICE_REQUESTED);
+			nvme_device_tell(device, NVME_DEVICE_REQUESTED);
 		} else if (device->health_pending) {
 			device->health_pending = false;
-			device_tell(device, NVME_DEVICE_HEALTH);
+			nvme_device_tell(device, NVME_DEVICE_HEALTH);
 		} else if (device->namespaces_pending) {
 			device->namespaces_pending = false;
 			handle_namespaces(device);
@@ -234,14 +232,14 @@ static MAY_WAIT void handler_main(void *arg)
 			device->gone_pending = false;
 			if (device->ctrlr) {
 				lost_locked(device);
-				device_lock(device);
+				nvme_device_lock(device);
 			}
 		} else {
 			break;
 		}
 	}
 	device->handling = false;
-	device_unlock(device);
+	nvme_device_unlock(device);
 	nvme_device_put(device);
 }
 
@@ -350,7 +348,7 @@ static struct nvme_device *device_new(struct bdev_registry *registry, const stru
 
 static MAY_WAIT int device_start(struct nvme_device *device, char *name, size_t name_size, char *message, size_t message_size)
 {
-	int err = controller_attach(device, &device->place, &device->drive, &device->ctrlr, message, message_size);
+	int err = nvme_device_attach(device, &device->place, &device->drive, &device->ctrlr, message, message_size);
 	if (err)
 		return err;
 	const struct nvme_ctrlr_info *info = nvme_ctrlr_get_info(device->ctrlr);
@@ -380,7 +378,7 @@ static MAY_WAIT int create_at(struct bdev_registry *registry, const struct nvme_
 			emu_drive_destroy(device->drive);
 		device->drive = NULL;
 	}
-	device_unlock(device);
+	nvme_device_unlock(device);
 	nvme_device_put(device); /* the bdevs keep it */
 	return err;
 }
@@ -396,99 +394,6 @@ MAY_WAIT int nvme_device_create(struct bdev_registry *registry, const char *targ
 	if (err && !message[0])
 		snprintf(message, message_size, "%s: %s", target, strerror(-err));
 	free(place);
-	return err;
-}
-
-/* ---- coming back ---- */
-
-static MAY_WAIT int accept_controller(struct nvme_device *device, struct nvme_ctrlr *ctrlr, nvme_accept_fn accept, void *arg,
-	char *message, size_t message_size)
-{
-	struct nvme_ns *ns;
-	cds_list_for_each_entry(ns, &device->namespaces, node) {
-		const struct nvme_ns_info *info = nvme_ctrlr_ns(ctrlr, ns->nsid);
-		if (!info || info->refused || info->block_size != ns->block_size || info->block_count < ns->block_count) {
-			snprintf(message, message_size, "%s: not the device that left: namespace %u is missing or of another size",
-				nvme_ctrlr_name(ctrlr), ns->nsid);
-			return -ESTALE;
-		}
-		struct nvme_direct_read direct = {.ctrlr = ctrlr, .ns = *info};
-		const int err = accept ? accept(arg, nvme_read_direct, &direct, message, message_size) : 0;
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-static MAY_WAIT int reattach_at(struct nvme_device *device, const struct nvme_place *place, nvme_accept_fn accept, void *arg,
-	char *message, size_t message_size)
-{
-	struct nvme_ctrlr *ctrlr;
-	const bool elsewhere = !nvme_place_equal(place, &device->place);
-	struct emu_drive *drive = elsewhere ? NULL : device->drive;
-	int err = controller_attach(device, place, &drive, &ctrlr, message, message_size);
-	if (!elsewhere)
-		device->drive = drive;
-	if (!err) {
-		const bool cache_on = nvme_ctrlr_get_info(ctrlr)->cache_on;
-		err = accept_controller(device, ctrlr, accept, arg, message, message_size);
-		if (!err && nvme_ctrlr_gone(ctrlr))
-			err = -ENODEV;
-		if (!err) {
-			if (elsewhere) {
-				if (device->drive)
-					emu_drive_destroy(device->drive);
-				device->drive = drive;
-				const uint32_t nsid = device->place.nsid;
-				device->place = *place;
-				device->place.nsid = nsid;
-			}
-			device->write_fua = cache_on;
-			device->ctrlr = ctrlr;
-			return 0;
-		}
-		nvme_ctrlr_stop(ctrlr, RELEASE_DEADLINE_S * NS_PER_SEC);
-		const int released = nvme_ctrlr_destroy(ctrlr, RELEASE_DEADLINE_S * NS_PER_SEC);
-		if (released)
-			log_debug("%s: %s", device->target, strerror(-released));
-		device->gone_pending = device->requested_pending = false;
-	}
-	if (elsewhere && drive)
-		emu_drive_destroy(drive);
-	return err;
-}
-
-MAY_WAIT int nvme_device_reattach(struct nvme_device *device, const char *target, nvme_accept_fn accept, void *arg,
-	char *message, size_t message_size)
-{
-	struct nvme_place *place = calloc(1, sizeof(*place));
-	message[0] = '\0';
-	if (!place)
-		return -ENOMEM;
-	int err = 0;
-	if (target)
-		err = nvme_place_parse(target, place, message, message_size);
-	else
-		*place = device->place;
-	atomic_fetch_add(&device->users, 1);
-	device_lock(device);
-	if (!err && device->state != NVME_DEVICE_HELD) {
-		err = -EBUSY;
-		snprintf(message, message_size, "%s: is not waiting for a device", device->target);
-	}
-	if (!err)
-		err = reattach_at(device, place, accept, arg, message, message_size);
-	if (!err) {
-		device->state = NVME_DEVICE_ATTACHED;
-		nvme_lanes_set(device, device->ctrlr);
-		log_info("%s: the device is back; I/O goes on", device->target);
-		device_tell(device, NVME_DEVICE_RESUMED);
-	}
-	device_unlock(device);
-	nvme_device_put(device);
-	free(place);
-	if (err && !message[0])
-		snprintf(message, message_size, "%s: %s", target ? target : "the device", strerror(-err));
 	return err;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of the nvme module share: nvme.c (the data path), nvme_device.c (coming and going), nvme_target.c (names, transports),
- * nvme_emu.c (the medium of an emulated drive).
+ * What the files of the nvme module share: nvme.c (the data path), nvme_device.c (coming and going), nvme_return.c (coming back),
+ * nvme_target.c (names, transports), nvme_emu.c (the medium of an emulated drive).
  *
  * A device has a *lane* on every reactor: its queue pair there, or NULL while there is none, and the I/O that is held. A lane
  * belongs to its reactor; the home reactor changes it by reactor_call_nowait. Everything else of a device belongs to the home reactor,
@@ -15,6 +15,8 @@
 
 #include "blockdev/bdev_module.h"
 #include "blockdev/nvme.h"
+
+enum { STOP_DEADLINE_S = 20, RELEASE_DEADLINE_S = 5, REMOVE_DEADLINE_S = 10 };
 
 struct nvme_lane {
 	struct nvme_device *device;
@@ -82,6 +84,13 @@ MAY_WAIT int nvme_read_direct(void *direct_read, void *buffer, uint64_t offset, 
 /* The module's release: the bdev is closed or given up. */
 MAY_WAIT void nvme_device_release_bdev(struct bdev *bdev);
 void nvme_device_put(struct nvme_device *device);
+/* Around every change of the device, in a fiber of its home that counts as a user. */
+MAY_WAIT void nvme_device_lock(struct nvme_device *device);
+void nvme_device_unlock(struct nvme_device *device);
+void nvme_device_tell(struct nvme_device *device, enum nvme_device_event event);
+/* A controller at @place. For emu: @drive is made when it is NULL, and stays whatever comes of it. */
+MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_place *place, struct emu_drive **drive,
+	struct nvme_ctrlr **out, char *message, size_t message_size) MUST_CHECK;
 
 /* nvme_target.c */
 int nvme_place_parse(const char *target, struct nvme_place *out, char *message, size_t message_size) MUST_CHECK;
