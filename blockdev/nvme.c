@@ -80,17 +80,22 @@ static void command_fill(const struct nvme_ns *ns, const struct bdev_io *io, str
 	request->length = (uint32_t)io->length;
 }
 
+/* What is held when a removal begins is failed by its sweep; what comes back afterwards must not join it. */
+static bool is_held(const struct nvme_ns *ns)
+{
+	return atomic_load_explicit(&ns->device->holds, memory_order_acquire) &&
+		!atomic_load_explicit(&ns->leaving, memory_order_acquire);
+}
+
 static void nvme_done(struct nvme_request *request)
 {
 	struct bdev_io *io = io_of(request);
 	const struct nvme_ns *ns = bdev_private(io->bdev);
-	struct nvme_device *device = ns->device;
-	if (LIKELY(request->result == 0) || request->status != STATUS_NONE || request->result != -ENODEV ||
-		!atomic_load_explicit(&device->holds, memory_order_acquire)) {
+	if (LIKELY(request->result == 0) || request->status != STATUS_NONE || request->result != -ENODEV || !is_held(ns)) {
 		bdev_io_complete(io, request->result);
 		return;
 	}
-	cds_list_add_tail(&io->node, &device->lanes[reactor_index(reactor_self())].held);
+	cds_list_add_tail(&io->node, &ns->device->lanes[reactor_index(reactor_self())].held);
 }
 
 static void lane_send(struct nvme_lane *lane, struct bdev_io *io)
@@ -152,7 +157,7 @@ static int nvme_bdev_submit(struct bdev *bdev, void *channel_state, struct bdev_
 		bdev_io_complete(io, 0);
 	} else if (LIKELY(lane->qpair != NULL)) {
 		lane_send(lane, io);
-	} else if (atomic_load_explicit(&lane->device->holds, memory_order_acquire)) {
+	} else if (is_held(bdev_private(bdev))) {
 		cds_list_add_tail(&io->node, &lane->held);
 	} else {
 		bdev_io_complete(io, -ENODEV);
@@ -202,8 +207,13 @@ static void nvme_fail_held(struct bdev *bdev, void *channel_state)
 		}
 }
 
-/* A controller that lives answers what it has; one that is gone has been stopped before (nvme_device.c). */
-static void nvme_quiesce(struct bdev *bdev) { bdev_drain(bdev, nvme_fail_held); }
+/* A controller that lives answers what it has; one that is gone has been stopped before (nvme_device.c), or is on the way. */
+static void nvme_quiesce(struct bdev *bdev)
+{
+	struct nvme_ns *ns = bdev_private(bdev);
+	atomic_store_explicit(&ns->leaving, true, memory_order_release);
+	bdev_drain(bdev, nvme_fail_held);
+}
 
 static void nvme_destroy(struct bdev *bdev)
 {

@@ -5,7 +5,7 @@
  *
  * A device has a *lane* on every reactor: its queue pair there, or NULL while there is none, and the I/O that is held. A lane
  * belongs to its reactor; the home reactor changes it by reactor_call_nowait. Everything else of a device belongs to the home reactor,
- * except `holds`, which every lane reads.
+ * except `holds`, and `leaving` of a namespace, which every lane reads.
  */
 #ifndef LANEFS_BLOCKDEV_NVME_INTERNAL_H
 #define LANEFS_BLOCKDEV_NVME_INTERNAL_H
@@ -64,6 +64,7 @@ struct nvme_ns {
 	char name[128];
 	uint32_t nsid, block_size, block_shift;
 	uint64_t block_count;
+	atomic_bool leaving;             /* being removed: nothing of it is held any more */
 };
 
 extern const struct bdev_module nvme_module;
