@@ -15,7 +15,7 @@
 #include "blockdev/nvme_internal.h"
 #include "reactor/memory.h"
 
-enum { STATUS_NONE = 0xffff, NVME_BLOCKS_MAX = 1 << 16 /* NLB has 16 bits */ };
+enum { STATUS_NONE = 0xffff, CID_NONE = 0xffff, NVME_BLOCKS_MAX = 1 << 16 /* NLB has 16 bits */ };
 
 struct nvme_context {
 	struct nvme_request request;
@@ -142,13 +142,14 @@ static void abort_target(struct nvme_lane *lane, struct bdev_io *target)
 			bdev_io_complete(io, -ECANCELED);
 			return;
 		}
-	if (lane->qpair && target->op != IO_RESET)
+	if (lane->qpair)
 		nvme_abort(lane->qpair, &context_of(target)->request);
 }
 
 static int nvme_bdev_submit(struct bdev *bdev, void *channel_state, struct bdev_io *io)
 {
 	struct nvme_lane *lane = ((struct nvme_channel *)channel_state)->lane;
+	context_of(io)->request.cid = CID_NONE; /* not sent, for whoever aborts it */
 	if (UNLIKELY(io->op == IO_RESET)) {
 		context_of(io)->message.fn = reset_arrived;
 		reactor_send(lane->device->home, &context_of(io)->message);
