@@ -300,16 +300,10 @@ static void direct_done(struct nvme_request *request)
 	fiber_wake(wait->fiber);
 }
 
-MAY_WAIT int nvme_read_direct(void *arg, void *buffer, uint64_t offset, uint32_t length)
+/* One command; @page is DMA memory. */
+static MAY_WAIT int direct_run(const struct nvme_direct_read *direct, void *page, uint64_t offset, uint32_t length)
 {
-	const struct nvme_direct_read *direct = arg;
 	const uint32_t block = direct->ns.block_size;
-	if (offset % block != 0 || length % block != 0 || length == 0 || length > KIB(64) ||
-		offset + length > block * direct->ns.block_count)
-		return -EINVAL;
-	void *page = dma_alloc(length, 4096);
-	if (!page)
-		return -ENOMEM;
 	const struct iovec iov = {.iov_base = page, .iov_len = length};
 	const uint64_t lba = offset / block;
 	struct direct_wait wait = {
@@ -326,8 +320,28 @@ MAY_WAIT int nvme_read_direct(void *arg, void *buffer, uint64_t offset, uint32_t
 	nvme_submit(nvme_ctrlr_qpair(direct->ctrlr), &wait.request);
 	while (!wait.done)
 		fiber_park("a read from a controller that came back");
-	if (wait.request.result == 0)
-		memcpy(buffer, page, length);
-	dma_free(page);
 	return wait.request.result;
+}
+
+MAY_WAIT int nvme_read_direct(void *arg, void *buffer, uint64_t offset, uint32_t length)
+{
+	const struct nvme_direct_read *direct = arg;
+	const uint32_t block = direct->ns.block_size;
+	const uint64_t size = block * direct->ns.block_count;
+	if (offset % block != 0 || length % block != 0 || length == 0 || offset > size || length > size - offset)
+		return -EINVAL;
+	const uint32_t most = MIN(nvme_ctrlr_get_info(direct->ctrlr)->transfer_bytes_max, (uint32_t)KIB(64));
+	void *page = dma_alloc(MIN(length, most), 4096);
+	if (!page)
+		return -ENOMEM;
+	int err = 0;
+	for (uint32_t done = 0; done < length && !err;) {
+		const uint32_t part = MIN(length - done, most);
+		err = direct_run(direct, page, offset + done, part);
+		if (!err)
+			memcpy((char *)buffer + done, page, part);
+		done += part;
+	}
+	dma_free(page);
+	return err;
 }

@@ -74,7 +74,7 @@ extern const struct bdev_module nvme_module;
 int nvme_ns_register(struct nvme_device *device, const struct nvme_ns_info *info, const char *name) MUST_CHECK;
 /* Gives every lane its queue pair of @ctrlr and sends what is held; NULL: takes them away. */
 MAY_WAIT void nvme_lanes_set(struct nvme_device *device, struct nvme_ctrlr *ctrlr);
-/* Reads through the queue pair of this reactor, lanes or not. */
+/* Reads through the queue pair of this reactor, lanes or not; any length, in whole blocks. */
 struct nvme_direct_read {
 	struct nvme_ctrlr *ctrlr;
 	struct nvme_ns_info ns;
