@@ -76,25 +76,29 @@ static MAY_WAIT int controller_release(struct nvme_device *device, uint64_t dead
 	nvme_lanes_set(device, NULL);
 	device->ctrlr = NULL;
 	const int err = nvme_ctrlr_destroy(ctrlr, MIN(deadline_ns, RELEASE_DEADLINE_S * NS_PER_SEC));
-	device->gone_pending = device->requested_pending = false; /* it spoke of that one */
+	/* It spoke of that one. */
+	device->gone_pending = device->requested_pending = device->namespaces_pending = false;
 	return err;
 }
 
 /* ---- ends ---- */
 
-/* Every bdev goes the one way. The device must not be locked: release comes back to it. */
+/* A bdev goes the one way. The device must not be locked: release comes back to it. */
+static MAY_WAIT void ns_remove(struct nvme_ns *ns)
+{
+	struct bdev_registry *registry = ns->device->registry;
+	char name[sizeof(ns->name)];
+	snprintf(name, sizeof(name), "%s", ns->name);
+	cds_list_del(&ns->node);
+	CDS_INIT_LIST_HEAD(&ns->node);
+	if (bdev_remove(registry, name, REMOVE_DEADLINE_S * NS_PER_SEC) != 0)
+		log_warn("%s: still in use after its removal", name);
+}
+
 static MAY_WAIT void remove_bdevs(struct nvme_device *device)
 {
-	struct bdev_registry *registry = device->registry;
-	char name[sizeof(((struct nvme_ns *)NULL)->name)];
-	while (!cds_list_empty(&device->namespaces)) {
-		struct nvme_ns *ns = cds_list_first_entry(&device->namespaces, struct nvme_ns, node);
-		snprintf(name, sizeof(name), "%s", ns->name);
-		cds_list_del(&ns->node);
-		CDS_INIT_LIST_HEAD(&ns->node);
-		if (bdev_remove(registry, name, REMOVE_DEADLINE_S * NS_PER_SEC) != 0)
-			log_warn("%s: still in use after its removal", name);
-	}
+	while (!cds_list_empty(&device->namespaces))
+		ns_remove(cds_list_first_entry(&device->namespaces, struct nvme_ns, node));
 }
 
 /* With the device locked: the controller is gone or detached. */
@@ -191,26 +195,39 @@ MAY_WAIT void nvme_device_give_up(struct nvme_device *device)
 
 /* ---- the handler ---- */
 
+/* Why its bdev can go on no longer; NULL: it can. */
+static const char *ns_unusable(const struct nvme_ns *ns, const struct nvme_ns_info *info)
+{
+	if (!info)
+		return "the namespace is gone";
+	if (info->block_size != ns->block_size || info->block_count < ns->block_count)
+		return "shrank, or changed its block size: not used any more";
+	return info->refused;
+}
+
+/* The list changes while a bdev is removed, so each removal ends the look and asks for another. */
 static MAY_WAIT void handle_namespaces(struct nvme_device *device)
 {
-	struct nvme_ns *ns, *next;
-	cds_list_for_each_entry_safe(ns, next, &device->namespaces, node) {
-		const struct nvme_ns_info *info = device->ctrlr ? nvme_ctrlr_ns(device->ctrlr, ns->nsid) : NULL;
-		if (info && info->block_size == ns->block_size && info->block_count == ns->block_count)
-			continue;
-		if (info && info->block_size == ns->block_size && info->block_count > ns->block_count) {
-			log_info("%s: grew from %llu to %llu blocks", ns->name, (unsigned long long)ns->block_count,
-				(unsigned long long)info->block_count);
-			ns->block_count = info->block_count;
-			bdev_resized(ns->bdev, info->block_count);
-			continue;
+	struct nvme_ns *ns;
+	if (!device->ctrlr)
+		return; /* the next one is looked at when it comes */
+	cds_list_for_each_entry(ns, &device->namespaces, node) {
+		const struct nvme_ns_info *info = nvme_ctrlr_ns(device->ctrlr, ns->nsid);
+		const char *why = ns_unusable(ns, info);
+		if (why) {
+			log_error("%s: %s", ns->name, why);
+			device->namespaces_pending = true;
+			nvme_device_unlock(device);
+			ns_remove(ns);
+			nvme_device_lock(device);
+			return;
 		}
-		log_error("%s: %s", ns->name, info ? "shrank, or changed its block size: not used any more" : "the namespace is gone");
-		nvme_device_unlock(device);
-		if (bdev_remove(device->registry, ns->name, REMOVE_DEADLINE_S * NS_PER_SEC) != 0)
-			log_warn("%s: a namespace is still in use after its removal", device->target);
-		nvme_device_lock(device);
-		return; /* the list may have changed: what is left is seen the next time */
+		if (info->block_count == ns->block_count)
+			continue;
+		log_info("%s: grew from %llu to %llu blocks", ns->name, (unsigned long long)ns->block_count,
+			(unsigned long long)info->block_count);
+		ns->block_count = info->block_count;
+		bdev_resized(ns->bdev, info->block_count);
 	}
 }
 
