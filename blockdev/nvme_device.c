@@ -121,14 +121,20 @@ static MAY_WAIT int release_at_home(void *arg)
 {
 	struct nvme_ns *ns = arg;
 	struct nvme_device *device = ns->device;
+	const bool last = --device->bdev_count == 0;
+	if (last) {
+		/* What is still on its way after the deadline of a removal is answered, not held; and nobody joins any more. */
+		atomic_store(&device->holds, false);
+		device->state = NVME_DEVICE_REMOVED;
+	}
+	nvme_device_lock(device);
 	cds_list_del(&ns->node);
 	CDS_INIT_LIST_HEAD(&ns->node);
-	if (--device->bdev_count > 0)
+	if (!last) {
+		nvme_device_unlock(device);
 		return 0;
-	/* What is still on its way after the deadline of a removal is answered, not held. */
-	atomic_store(&device->holds, false);
-	nvme_device_lock(device);
-	device->state = NVME_DEVICE_REMOVED;
+	}
+	device->state = NVME_DEVICE_REMOVED; /* whoever had the lock may have brought it back */
 	const int err = controller_release(device, (STOP_DEADLINE_S + RELEASE_DEADLINE_S) * NS_PER_SEC);
 	if (err)
 		log_debug("%s: %s", device->target, strerror(-err));
