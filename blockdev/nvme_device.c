@@ -81,6 +81,14 @@ static MAY_WAIT int controller_release(struct nvme_device *device, uint64_t dead
 	return err;
 }
 
+MAY_WAIT void nvme_drive_replace(struct nvme_device *device, struct emu_drive *drive)
+{
+	struct emu_drive *old = device->drive;
+	device->drive = drive;
+	if (old)
+		emu_drive_destroy(old);
+}
+
 /* ---- ends ---- */
 
 /* A bdev goes the one way. The device must not be locked: release comes back to it. */
@@ -138,9 +146,7 @@ static MAY_WAIT int release_at_home(void *arg)
 	const int err = controller_release(device, (STOP_DEADLINE_S + RELEASE_DEADLINE_S) * NS_PER_SEC);
 	if (err)
 		log_debug("%s: %s", device->target, strerror(-err));
-	if (device->drive)
-		emu_drive_destroy(device->drive);
-	device->drive = NULL;
+	nvme_drive_replace(device, NULL);
 	nvme_device_unlock(device);
 	return 0;
 }
@@ -174,11 +180,16 @@ static MAY_WAIT void lost_locked(struct nvme_device *device)
 	device_left(device);
 }
 
+/* An emulated drive is gone when it has been pulled out: until then it would go on writing to memory that is no longer its own. */
 MAY_WAIT void nvme_device_lost(struct nvme_device *device)
 {
+	const unsigned attachment = device->attachments; /* the news is of this one, whoever has come by the time that we are asked */
+	const bool there = device->ctrlr != NULL;
 	atomic_fetch_add(&device->users, 1);
 	nvme_device_lock(device);
-	if (device->ctrlr) {
+	if (there && device->ctrlr && device->attachments == attachment) {
+		if (device->drive)
+			emu_drive_pull(device->drive);
 		nvme_ctrlr_lost(device->ctrlr);
 		lost_locked(device);
 	} else {
@@ -376,6 +387,7 @@ static MAY_WAIT int device_start(struct nvme_device *device, char *name, size_t 
 		return err;
 	const struct nvme_ctrlr_info *info = nvme_ctrlr_get_info(device->ctrlr);
 	device->write_fua = device->options.policy == NVME_HOLD && info->cache_on;
+	device->attachments++;
 	nvme_lanes_set(device, device->ctrlr);
 	return bdev_create(device, &device->place, name, name_size, message, message_size);
 }
@@ -397,9 +409,7 @@ static MAY_WAIT int create_at(struct bdev_registry *registry, const struct nvme_
 		const int released = controller_release(device, RELEASE_DEADLINE_S * NS_PER_SEC);
 		if (released)
 			log_debug("%s: %s", device->target, strerror(-released));
-		if (device->drive)
-			emu_drive_destroy(device->drive);
-		device->drive = NULL;
+		nvme_drive_replace(device, NULL);
 	}
 	nvme_device_unlock(device);
 	nvme_device_put(device); /* the bdevs keep it */
@@ -441,10 +451,18 @@ struct emu *nvme_device_emu(struct nvme_device *device) { return device->drive ?
 
 MAY_WAIT int nvme_device_emu_pull(struct nvme_device *device)
 {
-	struct emu *emu = nvme_device_emu(device);
-	if (!emu)
+	struct emu_drive *drive = device->drive;
+	if (!drive)
 		return -EOPNOTSUPP;
-	emu_pull(emu);
-	nvme_device_lost(device);
+	atomic_fetch_add(&device->users, 1);
+	emu_drive_pull(drive); /* at once, whatever is under way */
+	nvme_device_lock(device);
+	if (device->ctrlr && device->drive == drive && !emu_plugged(emu_drive_emu(drive))) {
+		nvme_ctrlr_lost(device->ctrlr);
+		lost_locked(device);
+	} else {
+		nvme_device_unlock(device);
+	}
+	nvme_device_put(device);
 	return 0;
 }

@@ -19,6 +19,7 @@ struct emu_drive {
 	struct emu_backing backing;
 	char medium[128];                /* registry name */
 	bool own_medium, discards;
+	unsigned pulling;                /* fibers in emu_drive_pull */
 };
 
 static void medium_done(struct io *io)
@@ -117,12 +118,19 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 	return 0;
 }
 
+MAY_WAIT void emu_drive_pull(struct emu_drive *drive)
+{
+	drive->pulling++;
+	emu_pull(drive->emu);
+	drive->pulling--;
+}
+
 MAY_WAIT void emu_drive_destroy(struct emu_drive *drive)
 {
 	enum { LOOK_AGAIN_US = 100 };
 	if (drive->emu) {
 		emu_pull(drive->emu);
-		while (!emu_idle(drive->emu))
+		while (drive->pulling > 0 || !emu_idle(drive->emu))
 			fiber_sleep(LOOK_AGAIN_US * NS_PER_US);
 		emu_destroy(drive->emu);
 	}

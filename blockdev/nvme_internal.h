@@ -51,6 +51,7 @@ struct nvme_device {
 	struct fiber_start handler;      /* one fiber for what the controller reports */
 	bool handling, gone_pending, requested_pending, namespaces_pending, health_pending;
 	bool busy;                       /* attach, detach or handler at work: one at a time */
+	unsigned attachments;            /* controllers so far: which one a call was about */
 	struct fiber_cond changed;
 	struct cds_list_head namespaces; /* struct nvme_ns by node */
 	struct nvme_lane lanes[REACTOR_COUNT_MAX];
@@ -93,6 +94,9 @@ void nvme_device_tell(struct nvme_device *device, enum nvme_device_event event);
 MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_place *place, struct emu_drive **drive,
 	struct nvme_ctrlr **out, char *message, size_t message_size) MUST_CHECK;
 
+/* The device's emulated drive is @drive from now on (NULL: none); the one before is taken apart. */
+MAY_WAIT void nvme_drive_replace(struct nvme_device *device, struct emu_drive *drive);
+
 /* nvme_target.c */
 int nvme_place_parse(const char *target, struct nvme_place *out, char *message, size_t message_size) MUST_CHECK;
 bool nvme_place_equal(const struct nvme_place *a, const struct nvme_place *b);
@@ -103,8 +107,9 @@ MAY_WAIT int nvme_place_open(struct bdev_registry *registry, const struct nvme_p
 /* nvme_emu.c */
 MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_place *place, bool read_only,
 	struct emu_drive **out, char *message, size_t message_size) MUST_CHECK;
-/* Pulls it out if need be. */
+/* Pulls it out if need be, and waits for those who do. Nobody may find it any more. */
 MAY_WAIT void emu_drive_destroy(struct emu_drive *drive);
+MAY_WAIT void emu_drive_pull(struct emu_drive *drive);
 struct emu *emu_drive_emu(struct emu_drive *drive);
 /* What the drive's bdevs say as their stack_level: their I/O ends in the medium's. */
 uint32_t emu_drive_level(const struct emu_drive *drive);

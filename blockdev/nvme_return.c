@@ -45,15 +45,14 @@ static MAY_WAIT int reattach_at(struct nvme_device *device, const struct nvme_pl
 			err = -ENODEV;
 		if (!err) {
 			if (elsewhere) {
-				if (device->drive)
-					emu_drive_destroy(device->drive);
-				device->drive = drive;
+				nvme_drive_replace(device, drive);
 				const uint32_t nsid = device->place.nsid;
 				device->place = *place;
 				device->place.nsid = nsid;
 			}
 			device->write_fua = cache_on;
 			device->ctrlr = ctrlr;
+			device->attachments++;
 			return 0;
 		}
 		nvme_ctrlr_stop(ctrlr, RELEASE_DEADLINE_S * NS_PER_SEC);
