@@ -80,7 +80,8 @@ typedef MAY_WAIT int (*nvme_read_fn)(void *context, void *buffer, uint64_t offse
 typedef MAY_WAIT int (*nvme_accept_fn)(void *arg, nvme_read_fn read, void *context, char *message, size_t message_size);
 MAY_WAIT int nvme_device_reattach(struct nvme_device *device, const char *target, nvme_accept_fn accept, void *arg,
 	char *message, size_t message_size) MUST_CHECK;
-/* Ends a hold: what is held is answered -ENODEV and the bdevs are removed. */
+/* Ends a hold: what is held is answered -ENODEV and the bdevs are removed. A reattach that is under way comes first: when it succeeds,
+ * the hold is over and nothing happens. Nothing, too, when the device is not held. */
 MAY_WAIT void nvme_device_give_up(struct nvme_device *device);
 
 /* ---- the emulated drive of an emu: device; NULL: it is none. It outlives its controller: pulled and plugged again. ---- */

@@ -66,16 +66,18 @@ MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_pl
 	return err;
 }
 
-/* The controller goes, orderly or as a matter of record. -ETIMEDOUT: the kernel still has it. */
+/* The controller goes, orderly or as a matter of record, all within @deadline_ns. -ETIMEDOUT: the kernel still has it. */
 static MAY_WAIT int controller_release(struct nvme_device *device, uint64_t deadline_ns)
 {
 	struct nvme_ctrlr *ctrlr = device->ctrlr;
 	if (!ctrlr)
 		return 0;
+	const uint64_t begun_ns = reactor_now_ns();
 	nvme_ctrlr_stop(ctrlr, MIN(deadline_ns, STOP_DEADLINE_S * NS_PER_SEC));
 	nvme_lanes_set(device, NULL);
 	device->ctrlr = NULL;
-	const int err = nvme_ctrlr_destroy(ctrlr, MIN(deadline_ns, RELEASE_DEADLINE_S * NS_PER_SEC));
+	const uint64_t left_ns = deadline_ns - MIN(reactor_now_ns() - begun_ns, deadline_ns);
+	const int err = nvme_ctrlr_destroy(ctrlr, MIN(left_ns, RELEASE_DEADLINE_S * NS_PER_SEC));
 	/* It spoke of that one. */
 	device->gone_pending = device->requested_pending = device->namespaces_pending = false;
 	return err;
@@ -201,12 +203,13 @@ MAY_WAIT void nvme_device_lost(struct nvme_device *device)
 MAY_WAIT void nvme_device_give_up(struct nvme_device *device)
 {
 	atomic_fetch_add(&device->users, 1);
-	atomic_store(&device->holds, false);
 	nvme_device_lock(device);
-	if (device->state == NVME_DEVICE_HELD)
+	if (device->state == NVME_DEVICE_HELD) {
+		atomic_store(&device->holds, false);
 		device_left(device);
-	else
+	} else { /* it is back, and holds the next time as well */
 		nvme_device_unlock(device);
+	}
 	nvme_device_put(device);
 }
 
