@@ -237,9 +237,9 @@ const struct bdev_module nvme_module = {
 
 /* ---- the bdev ---- */
 
-static struct bdev_limits ns_limits(const struct nvme_device *device, const struct nvme_ns_info *ns)
+struct bdev_limits nvme_ns_limits(const struct nvme_device *device, const struct nvme_ctrlr *of, const struct nvme_ns_info *ns)
 {
-	const struct nvme_ctrlr_info *ctrlr = nvme_ctrlr_get_info(device->ctrlr);
+	const struct nvme_ctrlr_info *ctrlr = nvme_ctrlr_get_info(of);
 	const uint64_t blocks_bytes = (uint64_t)NVME_BLOCKS_MAX * ns->block_size;
 	return (struct bdev_limits){
 		.block_size = ns->block_size,
@@ -266,7 +266,7 @@ int nvme_ns_register(struct nvme_device *device, const struct nvme_ns_info *info
 	struct nvme_ns *ns = calloc(1, sizeof(*ns));
 	if (!ns)
 		return -ENOMEM;
-	struct bdev_limits limits = ns_limits(device, info);
+	struct bdev_limits limits = nvme_ns_limits(device, device->ctrlr, info);
 	ns->device = device;
 	ns->nsid = info->nsid;
 	ns->block_size = info->block_size;

@@ -74,8 +74,10 @@ MAY_WAIT int nvme_device_detach(struct nvme_device *device, uint64_t deadline_ns
 MAY_WAIT void nvme_device_lost(struct nvme_device *device);
 
 /* Attaches the controller that @target names (NULL: where the old one was) to a held device. Before any held I/O goes on, @accept is called
- * with a function to read from the namespace: 0 accepts. A namespace of another size or block size is refused before. On failure the
- * device stays held. -EBUSY: not held; -ENODEV, -ESTALE (not accepted), errors of attaching; one line in @message. */
+ * with a function to read from the namespace (once for each that has a bdev): 0 accepts. Refused before are a namespace that is smaller
+ * or has another block size, and a controller that can do less than the bdev has promised; one that has grown is told with
+ * BDEV_EVENT_RESIZED. On failure the device stays held. -EBUSY: not held; -ENODEV, -ESTALE (not the one that left), what accept
+ * returned, errors of attaching; one line in @message. */
 typedef MAY_WAIT int (*nvme_read_fn)(void *context, void *buffer, uint64_t offset, uint32_t length);
 typedef MAY_WAIT int (*nvme_accept_fn)(void *arg, nvme_read_fn read, void *context, char *message, size_t message_size);
 MAY_WAIT int nvme_device_reattach(struct nvme_device *device, const char *target, nvme_accept_fn accept, void *arg,

@@ -280,6 +280,22 @@ static MAY_WAIT void handler_main(void *arg)
 	nvme_device_put(device);
 }
 
+static void handler_start(struct nvme_device *device)
+{
+	if (device->handling)
+		return;
+	device->handling = true;
+	atomic_fetch_add(&device->users, 1);
+	device->handler = (struct fiber_start){.fn = handler_main, .arg = device, .name = "nvme device"};
+	fiber_start(&device->handler);
+}
+
+void nvme_device_look(struct nvme_device *device)
+{
+	device->namespaces_pending = true;
+	handler_start(device);
+}
+
 static void controller_event(struct nvme_ctrlr *ctrlr, enum nvme_event event, uint32_t nsid, void *arg)
 {
 	struct nvme_device *device = arg;
@@ -289,12 +305,8 @@ static void controller_event(struct nvme_ctrlr *ctrlr, enum nvme_event event, ui
 	device->namespaces_pending |= event == NVME_EVENT_NS_REMOVED || event == NVME_EVENT_NS_RESIZED;
 	if (event == NVME_EVENT_NS_ADDED)
 		log_info("%s: namespace %u is new: mount it as %s/%u", device->target, nsid, nvme_ctrlr_name(ctrlr), nsid);
-	if (device->handling || event == NVME_EVENT_NS_ADDED)
-		return;
-	device->handling = true;
-	atomic_fetch_add(&device->users, 1);
-	device->handler = (struct fiber_start){.fn = handler_main, .arg = device, .name = "nvme device"};
-	fiber_start(&device->handler);
+	if (event != NVME_EVENT_NS_ADDED)
+		handler_start(device);
 }
 
 /* ---- creating ---- */

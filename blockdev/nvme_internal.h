@@ -71,6 +71,9 @@ struct nvme_ns {
 extern const struct bdev_module nvme_module;
 
 /* nvme.c */
+/* What a bdev of that namespace of @ctrlr can do, without a name. */
+struct bdev_limits nvme_ns_limits(const struct nvme_device *device, const struct nvme_ctrlr *ctrlr,
+	const struct nvme_ns_info *ns);
 /* Makes the bdev of a namespace, publishes it, and counts it in the device. */
 int nvme_ns_register(struct nvme_device *device, const struct nvme_ns_info *info, const char *name) MUST_CHECK;
 /* Gives every lane its queue pair of @ctrlr and sends what is held; NULL: takes them away. */
@@ -90,6 +93,8 @@ void nvme_device_put(struct nvme_device *device);
 MAY_WAIT void nvme_device_lock(struct nvme_device *device);
 void nvme_device_unlock(struct nvme_device *device);
 void nvme_device_tell(struct nvme_device *device, enum nvme_device_event event);
+/* The handler compares the namespaces with what the bdevs know. */
+void nvme_device_look(struct nvme_device *device);
 /* A controller at @place. For emu: @drive is made when it is NULL, and stays whatever comes of it. */
 MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_place *place, struct emu_drive **drive,
 	struct nvme_ctrlr **out, char *message, size_t message_size) MUST_CHECK;

@@ -93,8 +93,10 @@ int nvme_place_parse(const char *target, struct nvme_place *out, char *message, 
 {
 	bool pci;
 	memset(out, 0, sizeof(*out));
-	if (!nvme_target(target, &pci))
+	if (!nvme_target(target, &pci)) {
+		snprintf(message, message_size, "%s: no NVMe device; write for example 0000:5e:00.0 or emu:/path/image", target);
 		return -EINVAL;
+	}
 	out->emu = !pci;
 	if (pci)
 		return parse_pci(target, out, message, message_size);
