@@ -255,7 +255,7 @@ void record_log_put(struct record_log *log);
 struct target_options {
 	bool read_only;
 	bool exclusive_lock;
-	uint32_t file_block_size;                   /* of image files: 512 or 4096; 0: as bdev_file_options */
+	uint32_t file_block_size;                   /* of image files and ram: 512 or 4096; 0: as bdev_file_options, 4096 */
 	/* For what the nvme module serves (blockdev/nvme.h); the others ignore it. */
 	bool hold_on_removal;
 	uint64_t io_timeout_ns;                     /* 0: the driver's default */

@@ -10,6 +10,8 @@
 #include "blockdev/nvme_internal.h"
 #include "reactor/log.h"
 
+enum { LBA_DEFAULT = 4096 };
+
 struct emu_drive {
 	struct bdev_registry *registry;
 	struct bdev_desc *desc;
@@ -80,6 +82,22 @@ static MAY_WAIT int medium_open(struct emu_drive *drive, const char *path, bool 
 	return err;
 }
 
+/* Names the drive in what @message says of its options or of its medium. */
+static void say_why(const struct nvme_place *place, unsigned namespaces, int err, char *message, size_t message_size)
+{
+	char cause[256];
+	snprintf(cause, sizeof(cause), "%s", message);
+	if (!cause[0] && err == -EINVAL) /* all else about the options was said by their parser */
+		snprintf(message, message_size, "emu:%s: is too small for %u namespaces: enlarge it, or ask for fewer", place->path,
+			MAX(namespaces, 1u));
+	else if (!cause[0])
+		snprintf(message, message_size, "emu:%s: cannot be made: %s", place->path, strerror(-err));
+	else if (!strncmp(cause, place->path, strlen(place->path)))
+		snprintf(message, message_size, "emu:%s", cause);
+	else
+		snprintf(message, message_size, "emu:%s: %s", place->path, cause);
+}
+
 MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_place *place, bool read_only,
 	struct emu_drive **out, char *message, size_t message_size)
 {
@@ -94,8 +112,13 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 	int err = emu_options_parse(place->options, &drive->options, message, message_size);
 	if (!err)
 		err = medium_open(drive, place->path, read_only, message, message_size);
+	const struct bdev_limits *limits = err ? NULL : bdev_get_limits(bdev_desc_bdev(drive->desc));
+	const uint32_t lba = drive->options.lba_bytes ? drive->options.lba_bytes : LBA_DEFAULT;
+	if (!err && limits->block_size > lba) {
+		err = -EINVAL;
+		snprintf(message, message_size, "lba=%u: the medium has blocks of %u bytes; leave the option out", lba, limits->block_size);
+	}
 	if (!err) {
-		const struct bdev_limits *limits = bdev_get_limits(bdev_desc_bdev(drive->desc));
 		const size_t length = strlen(place->path), room = sizeof(name) - sizeof("emu:");
 		snprintf(name, sizeof(name), "emu:%s", place->path + (length > room ? length - room : 0));
 		bdev_desc_set_label(drive->desc, "the emulated controller");
@@ -105,12 +128,7 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 		err = emu_create(name, &drive->options, &drive->backing, reactor_self(), &drive->emu);
 	}
 	if (err) {
-		char cause[256];
-		snprintf(cause, sizeof(cause), "%s", message);
-		if (!message[0])
-			snprintf(message, message_size, "emu:%s: cannot be made: %s", place->path, strerror(-err));
-		else if (!strncmp(cause, place->path, strlen(place->path))) /* what was said of the medium holds for the drive */
-			snprintf(message, message_size, "emu:%s", cause);
+		say_why(place, drive->options.namespaces, err, message, message_size);
 		emu_drive_destroy(drive);
 		return err;
 	}

@@ -79,10 +79,10 @@ static int target_parse_size(const char *text, uint64_t *size_bytes)
 	return 0;
 }
 
-static int target_create_ram(struct bdev_registry *registry, const char *target, const char *name,
-	struct target_message *message)
+static int target_create_ram(struct bdev_registry *registry, const char *target, const struct target_options *target_options,
+	const char *name, struct target_message *message)
 {
-	struct bdev_ram_options options = {0};
+	struct bdev_ram_options options = {.block_size = target_options->file_block_size};
 	if (target_parse_size(target + strlen("ram:"), &options.size_bytes) != 0)
 		return target_fail(message, -EINVAL, "%s: not a size; write for example ram:64M or ram:1G", target);
 	if (options.size_bytes < TARGET_BYTES_MIN || options.size_bytes % 4096 != 0)
@@ -173,7 +173,7 @@ MAY_WAIT int bdev_target_create(struct bdev_registry *registry, const char *targ
 	const size_t skip = length < sizeof(registry_name) ? 0 : length - sizeof(registry_name) + 1;
 	snprintf(registry_name, sizeof(registry_name), "%s", target + skip);
 	const int err = has_prefix(target, "ram:") ?
-		target_create_ram(registry, target, registry_name, &message) :
+		target_create_ram(registry, target, options, registry_name, &message) :
 		target_create_file(registry, target, options, registry_name, &message);
 	if (err == 0)
 		snprintf(name, name_size, "%s", registry_name);
