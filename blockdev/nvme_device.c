@@ -304,7 +304,8 @@ static void controller_event(struct nvme_ctrlr *ctrlr, enum nvme_event event, ui
 	device->health_pending |= event == NVME_EVENT_HEALTH;
 	device->namespaces_pending |= event == NVME_EVENT_NS_REMOVED || event == NVME_EVENT_NS_RESIZED;
 	if (event == NVME_EVENT_NS_ADDED)
-		log_info("%s: namespace %u is new: mount it as %s/%u", device->target, nsid, nvme_ctrlr_name(ctrlr), nsid);
+		log_info("%s: namespace %u is new: mount it as %s%s%u", device->target, nsid,
+			device->place.emu ? device->target : nvme_ctrlr_name(ctrlr), device->place.emu ? ",ns=" : "/", nsid);
 	if (event != NVME_EVENT_NS_ADDED)
 		handler_start(device);
 }
@@ -342,6 +343,12 @@ static int bdev_create(struct nvme_device *device, const struct nvme_place *plac
 		snprintf(message, message_size, "%s: namespace %u %s", device->target, ns->nsid, ns->refused);
 		return -EOPNOTSUPP;
 	}
+	struct nvme_ns *other;
+	cds_list_for_each_entry(other, &device->namespaces, node)
+		if (other->nsid == ns->nsid) { /* whatever it is called */
+			snprintf(message, message_size, "%s: already open in this process", other->name);
+			return -EEXIST;
+		}
 	const bool plain = place->emu && nvme_ctrlr_ns_count(device->ctrlr) == 1;
 	char registry_name[sizeof(((struct nvme_ns *)NULL)->name)];
 	snprintf(registry_name, sizeof(registry_name), plain ? "%.100s" : "%.100s/%u", device->target, ns->nsid);
@@ -351,6 +358,25 @@ static int bdev_create(struct nvme_device *device, const struct nvme_place *plac
 			strerror(-err));
 	else
 		snprintf(name, name_size, "%s", registry_name);
+	return err;
+}
+
+/* Another bdev of a device that is there. */
+static MAY_WAIT int device_join(struct nvme_device *device, const struct nvme_place *place, char *name, size_t name_size,
+	char *message, size_t message_size)
+{
+	int err = -EBUSY;
+	assert(device->home == reactor_self());
+	atomic_fetch_add(&device->users, 1);
+	nvme_device_lock(device);
+	if (device->state == NVME_DEVICE_HELD)
+		snprintf(message, message_size, "%s: is away, and waited for: attach it first, or end the wait", device->target);
+	else if (device->state == NVME_DEVICE_REMOVED || !device->ctrlr)
+		snprintf(message, message_size, "%s: is being removed; try again when that is over", device->target);
+	else
+		err = bdev_create(device, place, name, name_size, message, message_size);
+	nvme_device_unlock(device);
+	nvme_device_put(device);
 	return err;
 }
 
@@ -412,8 +438,8 @@ static MAY_WAIT int create_at(struct bdev_registry *registry, const struct nvme_
 {
 	struct device_search search = {.place = place};
 	bdev_for_each(registry, device_match, &search);
-	if (search.found && search.found->ctrlr)
-		return bdev_create(search.found, place, name, name_size, message, message_size);
+	if (search.found)
+		return device_join(search.found, place, name, name_size, message, message_size);
 	struct nvme_device *device = device_new(registry, place, options);
 	if (!device)
 		return -ENOMEM;
