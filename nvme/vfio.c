@@ -100,15 +100,21 @@ static void vfio_stop_dma(struct nvme_transport *transport)
 static void vfio_release(struct nvme_transport *transport)
 {
 	struct vfio_transport *vfio = vfio_of(transport);
+	int linger = -1;
 	if (vfio->device_fd >= 0) {
 		if (transport->interrupts_max)
 			irq_clear(vfio, VFIO_PCI_MSIX_IRQ_INDEX);
 		if (vfio->request_fd >= 0)
 			irq_clear(vfio, VFIO_PCI_REQ_IRQ_INDEX);
 		pci_bar_unmap(transport);
+		const int fds[] = {vfio->device_fd, vfio->iommu.group_fd, vfio->iommu.container_fd};
+		if (nvme_transport_gone(transport))
+			linger = vfio_linger_start(fds, ARRAY_SIZE(fds));
 		close(vfio->device_fd);
 	}
 	vfio_iommu_close(&vfio->iommu);
+	if (linger >= 0)
+		close(linger);
 	for (unsigned i = 0; i < transport->interrupts_max; i++)
 		close(vfio->interrupt_fds[i]);
 	if (vfio->request_fd >= 0)

@@ -20,4 +20,9 @@ int vfio_iommu_open(struct vfio_iommu *iommu, const struct pci_device *device,
 /* After the device's own fd was closed. */
 void vfio_iommu_close(struct vfio_iommu *iommu);
 
+/* vfio_linger.c: a child process keeps copies of @fds until the returned descriptor is closed, which is done after closing
+ * them here. -errno. */
+enum { LINGER_FDS_MAX = 4 };
+int vfio_linger_start(const int *fds, unsigned count) MUST_CHECK;
+
 #endif

@@ -67,8 +67,8 @@ SCENARIOS = [
     Scenario('vfio', 'native', limit_s=300),
     Scenario('uio', 'native', limit_s=180),
     Scenario('user', 'native', limit_s=120),
-    Scenario('surprise', 'native', limit_s=240, script='removal', waits_for=MOUNT),
-    Scenario('orderly', 'native', limit_s=240, script='removal', waits_for=MOUNT),
+    Scenario('surprise', 'native', limit_s=360, script='removal'),
+    Scenario('orderly', 'native', limit_s=360, script='removal'),
     Scenario('hotplug-acpi', 'acpi', limit_s=120, script='hotplug'),
-    Scenario('orderly-acpi', 'acpi', limit_s=200, script='removal', waits_for=MOUNT),
+    Scenario('orderly-acpi', 'acpi', limit_s=300, script='removal'),
 ]

@@ -84,7 +84,8 @@ def slot_power_off():
 
 
 def back_by_plug():
-    wait_for(lambda: not volume.device.there(), 'gone in the guest', 30)
+    # A kernel that notices too late tries for over a minute to reset what is not there.
+    wait_for(lambda: not volume.device.there(), 'gone in the guest', 120)
     wait_for(volume.device.deleted, 'gone in QEMU', 30)
     volume.device.plug()
 
@@ -104,7 +105,7 @@ WAYS = {
     'sysfs slot power': (slot_power_off, back_by_plug),
 }
 if SURPRISE:
-    MINE = ['slot power lost', 'slot power lost', 'memory decode switched off']
+    MINE = ['slot power lost', 'memory decode switched off']
 elif PLAN['native']:
     MINE = ['device_del', 'sysfs remove', 'sysfs slot power', 'sysfs remove']
 else:

@@ -50,7 +50,7 @@ if os.getuid() == 0:
     become_user()
 
 volume = Volume(one)
-volume.path = one.address()
+volume.path = volume.target = one.address()
 
 
 @case('too little lockable memory is refused with a line that says so')

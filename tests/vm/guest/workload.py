@@ -36,7 +36,7 @@ class Volume(Image):
         if self.device.driver() != driver:
             run(LANEFS, 'bind', self.device.address(), '--driver', driver)
         self.device.bind(driver)
-        self.path = self.device.block_device() if driver == 'nvme' else self.device.address()
+        self.path = self.target = self.device.block_device() if driver == 'nvme' else self.device.address()
         self.options = 'hugepages' if driver == 'uio_pci_generic' else ''
         if self.options:
             write('/proc/sys/vm/nr_hugepages', str(HUGEPAGES))
