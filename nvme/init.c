@@ -170,6 +170,9 @@ static MAY_WAIT int set_cache(struct nvme_ctrlr *ctrlr)
 		return err;
 	/* One that does not say is taken to have it on: a flush too many does no harm. */
 	info->cache_on = err != 0 || (on & 1);
+	if (info->cache_on && ctrlr->cache_off)
+		return ctrlr_complain(ctrlr, -EIO, "its volatile write cache was off and is on after a reset: what is written would not "
+			"be durable");
 	return 0;
 }
 
@@ -303,8 +306,10 @@ MAY_WAIT int ctrlr_bring_up(struct nvme_ctrlr *ctrlr, bool first)
 		err = set_cache(ctrlr);
 	if (!err)
 		err = check_power(ctrlr, first);
-	if (!err && first)
+	if (!err && first) {
+		ctrlr->cache_off = !ctrlr->info.cache_on;
 		err = open_queues(ctrlr);
+	}
 	if (!err && first)
 		err = for_each_qpair(ctrlr, qpair_open);
 	if (err)

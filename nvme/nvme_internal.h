@@ -141,6 +141,7 @@ struct nvme_ctrlr {
 	unsigned namespace_count;
 	bool requested_told, poked, power_lost;
 	bool cache_was_on;               /* when power_cycles was read */
+	bool cache_off;                  /* at attach: its users count on it */
 };
 
 /* prp.c */
