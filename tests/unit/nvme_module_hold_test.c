@@ -260,6 +260,45 @@ MAY_WAIT static int abort_held(void *arg)
 
 static void test_what_is_held_can_be_aborted(void **state) { module_on(0, abort_held, NULL); }
 
+/* A write cache that was turned off is on after a reset: the drive refuses to turn it off once, or in every attempt. */
+MAY_WAIT static int cache_on_after_reset(void *arg)
+{
+	static struct shot shot, reset;
+	const bool for_good = *(bool *)arg;
+	ram_make("m", MIB(8), 0);
+	drive_make("emu:m,cache=1M", NVME_HOLD);
+	open_everywhere(made);
+	medium_open("m");
+	rule_add(made, "admin-set-features:status=0x6:skip=1:count=1"); /* the first is about queues */
+	if (for_good)
+		rule_add(made, "admin-set-features:status=0x6:skip=2:count=1");
+	shot_start(&reset, openers.channels[0], IO_RESET, 0, 0);
+	assert_int_equal(shot_wait(&reset), for_good ? -ENODEV : 0);
+	fiber_sleep(NS_PER_SEC);
+	assert_int_equal(nvme_device_get_state(device_of(made)), for_good ? NVME_DEVICE_HELD : NVME_DEVICE_ATTACHED);
+	shot_write(&shot, openers.channels[0], 0, BLOCK, 0x16);
+	if (for_good)
+		assert_int_equal(reattach(device_of(made), NULL, NULL, NULL), 0);
+	assert_int_equal(shot_wait(&shot), 0);
+	leave(made);
+	assert_true(filled(medium, 0, 0x16));
+	everywhere(close_here, NULL);
+	medium_close();
+	gone(made);
+	gone("m");
+	shot_free(&shot);
+	shot_free(&reset);
+	return 0;
+}
+
+static void test_a_write_cache_that_is_on_after_a_reset(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		bool for_good = i;
+		module_on(0, cache_on_after_reset, &for_good);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +309,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_command_that_is_to_be_sent_again_is_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_bdev_that_is_being_removed_is_not_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_held_can_be_aborted, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_write_cache_that_is_on_after_a_reset, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
