@@ -43,9 +43,10 @@ static struct vfio_transport *vfio_of(struct nvme_transport *transport)
 }
 
 /* ---- interrupts ---- */
-struct irq_set {
+/* The header ends in data of no fixed size: here, the fds. */
+union irq_set {
 	struct vfio_irq_set header;
-	int32_t fds[INTERRUPTS_MAX];
+	unsigned char bytes[sizeof(struct vfio_irq_set) + INTERRUPTS_MAX * sizeof(int32_t)];
 };
 
 /* How many of the vectors of @index can have an eventfd. */
@@ -60,10 +61,10 @@ static unsigned irq_count(const struct vfio_transport *vfio, unsigned index)
 /* Returns 0, a negative errno, or how many vectors there are fewer than @count. */
 static int irq_set(const struct vfio_transport *vfio, unsigned index, const int *fds, unsigned count)
 {
-	struct irq_set set = {.header = {.index = index, .count = count,
+	union irq_set set = {.header = {.index = index, .count = count,
 		.argsz = (uint32_t)(sizeof(set.header) + count * sizeof(int32_t)),
 		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER}};
-	memcpy(set.fds, fds, count * sizeof(int32_t));
+	memcpy(set.bytes + sizeof(set.header), fds, count * sizeof(int32_t));
 	const int result = ioctl(vfio->device_fd, VFIO_DEVICE_SET_IRQS, &set);
 	return result < 0 ? -errno : result;
 }
