@@ -176,14 +176,27 @@ int64_t json_number(struct json_object *object, const char *key)
 	return value ? json_object_get_int64(value) : 0;
 }
 
-/* Two names of one file (a link, a device node made twice) are the same target. */
+/* What a target names: the path of an emulated drive's medium, an address without its prefix, or all of it. */
+static void target_object(const char *target, char out[PATH_MAX])
+{
+	bool emulated = !strncmp(target, "emu:", 4);
+
+	snprintf(out, PATH_MAX, "%s", target + (emulated || !strncmp(target, "pci:", 4) ? 4 : 0));
+	if (emulated)
+		out[strcspn(out, ",")] = '\0';
+}
+
+/* Two names of one file (a link, a device node made twice), and a file as the medium of a drive, are the same target. */
 static bool same_target(const char *a, const char *b)
 {
+	char first_object[PATH_MAX], second_object[PATH_MAX];
 	struct stat first, second;
 
-	if (!strcmp(a, b))
+	target_object(a, first_object);
+	target_object(b, second_object);
+	if (!strcmp(first_object, second_object))
 		return true;
-	if (stat(a, &first) || stat(b, &second))
+	if (stat(first_object, &first) || stat(second_object, &second))
 		return false;
 	if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode))
 		return first.st_rdev == second.st_rdev;

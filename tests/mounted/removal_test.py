@@ -8,6 +8,7 @@ import mmap
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -465,6 +466,47 @@ def no_device():
         equal('NVMe driver' in result.stderr, True, result.stderr)
     equal(run(LANEFS, 'emu', image.directory, 'stats', check=False).returncode, 1)
     image.umount()
+
+
+@case('commands and methods about the device say what is wrong, and by which status')
+def wrong():
+    drive = Drive('wrong')
+    drive.mount()
+    for words, status, text in ((('rule', 'nonsense'), 1, 'nonsense'), (('cut', 'sideways'), 1, 'mode is one of'),
+                                (('resize', '0', '5'), 1, 'from 1 on'), (('resize', 'x', '5'), 1, 'nsid'),
+                                (('health', '256'), 1, 'eight bits'), (('nothing',), 2, 'no such action'),
+                                (('rule',), 2, 'words'), ((), 2, 'wanted')):
+        result = drive.emu(*words, check=False)
+        equal(result.returncode, status, words)
+        equal(text in result.stderr, True, result.stderr)
+    for command in ('attach', 'detach', 'identify', 'health', 'reset', 'emu'):
+        equal('Usage' in run(LANEFS, command, '--help').stdout, True, command)
+        equal(run(LANEFS, command, check=False).returncode, 2, command)
+        equal(run(LANEFS, command, work_dir(), *(['stats'] if command == 'emu' else []), check=False).returncode, 3, command)
+    for i in range(16):
+        drive.emu('rule', f'read:delay=1us:skip={i}')
+    equal('16 rules' in drive.emu('rule', 'flush:lie', check=False).stderr, True, 'full')
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f'/run/lanefs/{drive.pid}.sock')
+        lines = connection.makefile('rw')
+        # Pipelined: answers come in order although each waits for reactor 0.
+        for number, (method, params) in enumerate((('emu_rule_add', {}), ('emu_rule_add', []), ('emu_rule_add', {'rule': 5}),
+                                                   ('bdev_attach', {'target': 'x' * 200}), ('emu_set_cut', None),
+                                                   ('nvme_health', {'what': 'ever'}), ('emu_stats', 7), ('bdev_list', {}))):
+            lines.write(json.dumps({'jsonrpc': '2.0', 'id': number, 'method': method, 'params': params}) + '\n')
+        lines.flush()
+        for number in range(8):
+            answer = json.loads(lines.readline())
+            equal(answer['id'], number, 'order')
+            equal(answer.get('error', {}).get('code'), -32602 if number < 5 else None, f'{answer}')
+    # Whoever asks and leaves harms nobody.
+    for _ in range(40):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(f'/run/lanefs/{drive.pid}.sock')
+            connection.sendall(b'{"jsonrpc":"2.0","id":1,"method":"nvme_reset"}\n')
+    drive.lanefs('health')
+    drive.umount()
+    drive.fsck()
 
 
 @case('a mount whose device goes away while it is being mounted fails; it does not wait')
