@@ -58,7 +58,7 @@ static void init(unsigned reactors, bool simulate)
 	log_forget();
 	memset(told, 0, sizeof(told));
 	made[0] = message[0] = '\0';
-	bench_init(&bench, reactors, simulate, 11);
+	bench_init(&bench, reactors, simulate, getenv("NVME_MODULE_SEED") ? strtoull(getenv("NVME_MODULE_SEED"), NULL, 0) : 11);
 }
 
 void module_init(unsigned reactors) { init(reactors, true); }

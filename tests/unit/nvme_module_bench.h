@@ -22,7 +22,7 @@ extern unsigned told[NVME_DEVICE_HEALTH + 1];
 unsigned logged(const char *text);
 void log_forget(void);
 
-void module_init(unsigned reactors);   /* simulated */
+void module_init(unsigned reactors);   /* simulated; another order of events with each NVME_MODULE_SEED */
 void module_init_threads(unsigned reactors);
 /* Everything must be gone. */
 void module_fini(void);

@@ -332,6 +332,7 @@ MAY_WAIT static int abort_what_is_over(void *arg)
 	const struct nvme_ctrlr_info *info = nvme_ctrlr_get_info(nvme_device_ctrlr(device_of(made)));
 	shot_write(&bystander, pair.channel, 2 * BLOCK, BLOCK, 0x77);
 	shot_write(&stuck, pair.channel, BLOCK, BLOCK, 0x66);
+	fiber_sleep(NS_PER_MS); /* an Abort that overtakes its command finds nothing */
 	shot_abort(&aborts[0], &stuck);
 	shot_abort(&aborts[1], &aborts[0]); /* answered, but nobody has heard of it */
 	for (unsigned i = 0; i < 2; i++)
