@@ -26,7 +26,7 @@ struct nvme_device;
 enum nvme_policy { NVME_REMOVE, NVME_HOLD };
 enum nvme_device_state {
 	NVME_DEVICE_ATTACHED,
-	NVME_DEVICE_RESETTING,
+	NVME_DEVICE_RESETTING,  /* attached; I/O waits for the end of a reset */
 	NVME_DEVICE_HELD,       /* no controller; I/O waits */
 	NVME_DEVICE_REMOVED,    /* on its way out */
 };
@@ -49,7 +49,8 @@ struct nvme_device_options {
 };
 
 /* What bdev_target_create calls for "0000:5e:00.0[/NSID]", "pci:..." and "emu:...". @name: of the bdev of the namespace that the target
- * names (the first usable one when it names none). */
+ * names (the first usable one when it names none). A device that is there already keeps the options that it was made with. -EEXIST: the
+ * namespace has a bdev; -EBUSY: the device is held, or on its way out; errors of attaching. */
 MAY_WAIT int nvme_device_create(struct bdev_registry *registry, const char *target,
 	const struct nvme_device_options *options, char *name, size_t name_size, char *message, size_t message_size) MUST_CHECK;
 /* True for a target that the driver serves. @pci: it needs EAL. */
@@ -70,7 +71,8 @@ uint32_t nvme_device_nsid(struct bdev_registry *registry, const char *bdev_name)
 /* The orderly way out: shuts the controller down and lets the hardware go, then as the policy says. -ENODEV, -ETIMEDOUT (the kernel has
  * not let go within @deadline_ns; nothing waits for it any more). */
 MAY_WAIT int nvme_device_detach(struct nvme_device *device, uint64_t deadline_ns) MUST_CHECK;
-/* The controller is known to be gone (uevent, command line): the same without talking to it. */
+/* The controller is known to be gone (uevent, command line): the same without talking to it. An emulated one is pulled out. News of one
+ * that has left, and been replaced, by the time that it is handled, is no news. */
 MAY_WAIT void nvme_device_lost(struct nvme_device *device);
 
 /* Attaches the controller that @target names (NULL: where the old one was) to a held device. Before any held I/O goes on, @accept is called

@@ -486,7 +486,13 @@ uint32_t nvme_device_nsid(struct bdev_registry *registry, const char *bdev_name)
 }
 
 const char *nvme_device_target(const struct nvme_device *device) { return device->target; }
-enum nvme_device_state nvme_device_get_state(const struct nvme_device *device) { return device->state; }
+
+enum nvme_device_state nvme_device_get_state(const struct nvme_device *device)
+{
+	const bool resetting = device->state == NVME_DEVICE_ATTACHED && device->ctrlr && nvme_ctrlr_resetting(device->ctrlr);
+	return resetting ? NVME_DEVICE_RESETTING : device->state;
+}
+
 struct nvme_ctrlr *nvme_device_ctrlr(struct nvme_device *device) { return device->ctrlr; }
 struct emu *nvme_device_emu(struct nvme_device *device) { return device->drive ? emu_drive_emu(device->drive) : NULL; }
 

@@ -109,7 +109,8 @@ static MAY_WAIT int reattach(struct nvme_device *device, const char *target, str
 	void *arg, char *message, size_t message_size)
 {
 	if (device->state != NVME_DEVICE_HELD) {
-		snprintf(message, message_size, "%s: is not waiting for a device", device->target);
+		snprintf(message, message_size, "%s: is not waiting for a device: %s", device->target,
+			device->state == NVME_DEVICE_REMOVED ? "it is being removed" : "it has its own");
 		return -EBUSY;
 	}
 	if (!target)

@@ -442,6 +442,8 @@ const char *nvme_ctrlr_name(const struct nvme_ctrlr *ctrlr) { return ctrlr->tran
 
 bool nvme_ctrlr_gone(const struct nvme_ctrlr *ctrlr) { return ctrlr_gone(ctrlr); }
 
+bool nvme_ctrlr_resetting(const struct nvme_ctrlr *ctrlr) { return ctrlr->state == CTRLR_RESETTING; }
+
 struct nvme_qpair *nvme_ctrlr_qpair(struct nvme_ctrlr *ctrlr)
 {
 	const unsigned index = reactor_index(reactor_self());

@@ -94,6 +94,7 @@ MAY_WAIT int nvme_ctrlr_reset(struct nvme_ctrlr *ctrlr) MUST_CHECK;
 const struct nvme_ctrlr_info *nvme_ctrlr_get_info(const struct nvme_ctrlr *ctrlr);
 const char *nvme_ctrlr_name(const struct nvme_ctrlr *ctrlr);
 bool nvme_ctrlr_gone(const struct nvme_ctrlr *ctrlr);
+bool nvme_ctrlr_resetting(const struct nvme_ctrlr *ctrlr);
 /* Active namespaces in order of nsid. Valid until the caller next waits. */
 unsigned nvme_ctrlr_ns_count(const struct nvme_ctrlr *ctrlr);
 const struct nvme_ns_info *nvme_ctrlr_ns_at(const struct nvme_ctrlr *ctrlr, unsigned index);

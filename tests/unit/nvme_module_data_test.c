@@ -210,9 +210,13 @@ MAY_WAIT static int reset_takes_back(void *arg)
 	shot_write(&stuck, pair.channel, 0, BLOCK, 0x22);
 	fiber_sleep(NS_PER_MS);
 	assert_int_equal(stuck.result, SHOT_PENDING);
+	assert_int_equal(nvme_device_get_state(device_of(made)), NVME_DEVICE_ATTACHED);
 	shot_start(&reset, pair.channel, IO_RESET, 0, 0);
+	fiber_sleep(100 * NS_PER_US);
+	assert_int_equal(nvme_device_get_state(device_of(made)), NVME_DEVICE_RESETTING);
 	assert_int_equal(shot_wait(&reset), 0);
 	assert_int_equal(shot_wait(&stuck), 0);
+	assert_int_equal(nvme_device_get_state(device_of(made)), NVME_DEVICE_ATTACHED);
 	assert_true(filled(pair.channel, 0, 0x22));
 	pair_close(&pair);
 	shot_free(&stuck);
