@@ -144,7 +144,6 @@ static MAY_WAIT int release_at_home(void *arg)
 		nvme_device_unlock(device);
 		return 0;
 	}
-	device->state = NVME_DEVICE_REMOVED; /* whoever had the lock may have brought it back */
 	const int err = controller_release(device, (STOP_DEADLINE_S + RELEASE_DEADLINE_S) * NS_PER_SEC);
 	if (err)
 		log_debug("%s: %s", device->target, strerror(-err));

@@ -55,9 +55,8 @@ static MAY_WAIT int accept_controller(struct nvme_device *device, struct nvme_ct
 		if (err)
 			break;
 	}
-	if (!err && (nvme_ctrlr_gone(ctrlr) || device->state != NVME_DEVICE_HELD)) {
-		snprintf(message, message_size, "%s: %s", nvme_ctrlr_name(ctrlr), device->state == NVME_DEVICE_HELD ?
-			"has left again; attach it once more" : "nobody waits for it any longer: its block device was removed meanwhile");
+	if (!err && nvme_ctrlr_gone(ctrlr)) {
+		snprintf(message, message_size, "%s: has left again; attach it once more", nvme_ctrlr_name(ctrlr));
 		err = -ENODEV;
 	}
 	return err;
@@ -118,6 +117,10 @@ static MAY_WAIT int reattach(struct nvme_device *device, const char *target, str
 	const int err = reattach_at(device, place, accept, arg, message, message_size);
 	if (err)
 		return err;
+	if (device->state != NVME_DEVICE_HELD) { /* whoever released the last bdev waits for us, to let all of it go */
+		snprintf(message, message_size, "%s: not waited for any longer: its block devices were removed meanwhile", device->target);
+		return -ENODEV;
+	}
 	device->state = NVME_DEVICE_ATTACHED;
 	nvme_lanes_set(device, device->ctrlr);
 	log_info("%s: the device is back; I/O goes on", device->target);

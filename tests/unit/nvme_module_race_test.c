@@ -119,8 +119,9 @@ MAY_WAIT static int remove_last_in_reattach(void *arg)
 	fiber_sleep(10 * NS_PER_MS);
 	background_start(&going, reactors - 1, remove_run, made);
 	user_close(&user);
-	background_wait(&coming);
+	assert_int_equal(background_wait(&coming), -ENODEV);
 	assert_int_equal(background_wait(&going), 0);
+	assert_int_equal(told[NVME_DEVICE_RESUMED], 0);
 	gone("m");
 	return 0;
 }
