@@ -18,14 +18,14 @@ def loop_device(name, size):
     attached = run('losetup', '-f', '--show', backing, check=False)
     if attached.returncode:
         raise Skip('no loop device to be had: ' + attached.stderr.strip())
-    image.path = attached.stdout.strip()
+    image.path = image.target = attached.stdout.strip()
     try:
         yield image
     finally:
         if image.mounted():
             run('umount', '-l', image.directory, check=False)
         run('losetup', '-d', image.path, check=False)
-        image.path = backing
+        image.path = image.target = backing
 
 
 @case('a loop device is formatted, mounted, used, checked and mounted again')
