@@ -68,48 +68,6 @@ int file_drop_capability(struct inode *inode)
 
 /* ---- setattr ---- */
 
-struct attr_change {
-	struct change change;
-	struct inode *inode;
-	const struct fs_attr *attr;
-	uint32_t mask;
-	struct timespec now;
-};
-
-static MAY_WAIT int attr_prepare(struct tx_part *part, struct change *change)
-{
-	return inode_pin(part, CONTAINER_OF(change, struct attr_change, change)->inode);
-}
-
-static void apply_times(const struct attr_change *set)
-{
-	struct inode *inode = set->inode;
-	const uint32_t mask = set->mask;
-	if (mask & (FS_SET_ATIME | FS_SET_ATIME_NOW))
-		inode_touch(inode, INODE_ATIME, mask & FS_SET_ATIME_NOW ? set->now : set->attr->atime);
-	if (mask & (FS_SET_MTIME | FS_SET_MTIME_NOW))
-		inode_touch(inode, INODE_MTIME, mask & FS_SET_MTIME_NOW ? set->now : set->attr->mtime);
-	inode_touch(inode, INODE_CTIME, mask & FS_SET_CTIME ? set->attr->ctime : set->now);
-}
-
-static void attr_apply(struct tx_part *part, struct change *change)
-{
-	const struct attr_change *set = CONTAINER_OF(change, struct attr_change, change);
-	struct disk_inode *disk = &set->inode->disk;
-	if (set->mask & FS_SET_MODE)
-		disk->mode = le16_set((uint16_t)((le16_get(disk->mode) & S_IFMT) | (set->attr->mode & 07777)));
-	if (set->mask & FS_SET_UID)
-		disk->uid = le32_set(set->attr->uid);
-	if (set->mask & FS_SET_GID)
-		disk->gid = le32_set(set->attr->gid);
-	if (set->mask & FS_SET_FLAGS)
-		disk->flags = le32_set(set->attr->flags);
-	if (set->mask & FS_SET_KILL_SUIDGID)
-		file_kill_suidgid(disk, true);
-	apply_times(set);
-	inode_log(part, set->inode);
-}
-
 static bool time_valid(struct timespec time) { return time.tv_nsec >= 0 && time.tv_nsec < (long)NS_PER_SEC; }
 
 static int attr_check(const struct inode *inode, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred)
@@ -130,30 +88,6 @@ static int attr_check(const struct inode *inode, const struct fs_attr *attr, uin
 	return flags & INODE_APPEND && mask & ~now_only ? -EPERM : 0;
 }
 
-static MAY_WAIT int set_attributes(struct inode *inode, const struct fs_attr *attr, uint32_t mask)
-{
-	struct attr_change set = {.change = {.prepare = attr_prepare, .apply = attr_apply},
-		.inode = inode,
-		.attr = attr,
-		.mask = mask,
-		.now = fs_now()};
-	struct tx *tx;
-	int error = tx_begin(inode->owner, 1, &tx);
-	if (error)
-		return error;
-	fiber_rwlock_write(&inode->lock);
-	error = inode->dead ? -ESTALE : 0;
-	if (!error) {
-		tx_change(tx_home(tx), &set.change);
-		error = tx_prepare(tx);
-	}
-	if (!error)
-		tx_apply(tx);
-	fiber_rwlock_unwrite(&inode->lock);
-	tx_end(tx);
-	return error;
-}
-
 static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_attr *attr, uint32_t mask,
 	const struct fs_cred *cred)
 {
@@ -165,7 +99,7 @@ static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_
 	if (!error && mask & FS_SET_SIZE)
 		error = file_set_size(op, inode, attr->size, mask & FS_SET_KILL_SUIDGID);
 	mask &= ~(uint32_t)FS_SET_SIZE;
-	return error || !mask ? error : set_attributes(inode, attr, mask);
+	return error || !mask ? error : file_set_attributes(op, inode, attr, mask);
 }
 
 int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,

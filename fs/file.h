@@ -119,6 +119,8 @@ struct file_op {
 MAY_WAIT int file_write_allocating(struct file_op *file) MUST_CHECK;
 /* Inline, when the content still fits. Exclusive range [0, end) held. */
 MAY_WAIT int file_write_inline(struct file_op *file) MUST_CHECK;
+/* All but the size; an access ACL follows the mode. Takes the operation's memory and bounce blocks. */
+MAY_WAIT int file_set_attributes(struct op *op, struct inode *inode, const struct fs_attr *attr, uint32_t mask) MUST_CHECK;
 /* security.capability goes, as it does whenever content or owner change. */
 MAY_WAIT int file_drop_capability(struct inode *inode) MUST_CHECK;
 

@@ -87,11 +87,19 @@ static inline bool fs_ticket_claim(struct fs_ticket *ticket) { return fs_ticket_
 static inline bool fs_ticket_cancel(struct fs_ticket *ticket) { return fs_ticket_change(ticket, FS_TICKET_CANCELLED); }
 
 /* ---- what operations speak of ---- */
+/* May the caller have setgid on a file of this group, being in the group or privileged? The kernel often says so; else it
+ * is judged by gid and privileged, which knows no supplementary groups. */
+enum fs_sgid { FS_SGID_BY_IDS, FS_SGID_KEEP, FS_SGID_DROP };
 struct fs_cred {
 	uint32_t uid, gid, pid;
 	uint32_t umask;             /* applied to mode by the callee unless a default ACL says otherwise */
 	bool privileged;            /* CAP_FSETID and CAP_SYS_RESOURCE: keeps setgid, may use held-back space */
+	enum fs_sgid sgid;
 };
+static inline bool fs_cred_keeps_sgid(const struct fs_cred *cred, uint32_t gid)
+{
+	return cred->sgid == FS_SGID_BY_IDS ? cred->privileged || cred->gid == gid : cred->sgid == FS_SGID_KEEP;
+}
 
 struct fs_attr {
 	uint64_t ino, size, blocks_512;
@@ -117,7 +125,8 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t nlookup);
 
 struct fs_create {
 	struct fs_name name;        /* length 0: O_TMPFILE, no name (-> orphan until linked) */
-	uint32_t mode;              /* S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK with permissions */
+	uint32_t mode;              /* S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK with the permissions
+	                             * wanted; umask or default ACL cut them down */
 	uint32_t rdev_major, rdev_minor;
 	const char *target;         /* symlinks: target_length bytes, 1..FS_SYMLINK_MAX */
 	unsigned target_length;
@@ -191,7 +200,8 @@ MAY_WAIT int fs_copy_range(struct fs *fs, uint64_t in, uint64_t in_offset, uint6
 
 /* ---- extended attributes (owner of the inode); names with prefix, as in xattr(7) ---- */
 MAY_WAIT int fs_xattr_get(struct fs *fs, uint64_t ino, struct fs_name name, void *value, uint32_t size, uint32_t *out_length);
-/* flags: XATTR_CREATE, XATTR_REPLACE. Sizes up to 65536. */
+/* flags: XATTR_CREATE, XATTR_REPLACE; ACLs have none. Sizes up to 65536, of ACLs 4092 (511 entries): -E2BIG. An access ACL
+ * sets the permission bits, and is not kept when they say all of it. Removing an ACL that is not there is no error. */
 MAY_WAIT int fs_xattr_set(struct fs *fs, uint64_t ino, struct fs_name name, const void *value, uint32_t length, int flags,
 	const struct fs_cred *cred);
 MAY_WAIT int fs_xattr_remove(struct fs *fs, uint64_t ino, struct fs_name name);

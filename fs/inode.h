@@ -104,6 +104,7 @@ struct orphan_change {
 	bool restructures;              /* a block enters or leaves the chain */
 };
 void orphan_change_init(struct orphan_change *orphan, struct inode *inode, bool add);
+struct xattr_seed;
 /* A new inode as a change of the owner of @ag (see struct change). Fill the fields above the line, add it to the
  * part; after tx_prepare_changes .ino is known, after tx_apply the rest. The disk record is completed by the change
  * itself. */
@@ -113,6 +114,7 @@ struct inode_create_change {
 	struct disk_inode disk;         /* wanted content: mode, ids, times, fork, ...; generation is set in apply */
 	bool orphan;                    /* O_TMPFILE: nlink 0, enters the orphan chain */
 	bool lookup;                    /* one lookup count for the caller */
+	struct xattr_seed *seed;        /* ACLs that it is made with; NULL: none */
 	/* ---- results ---- */
 	uint64_t ino;
 	uint32_t generation;

@@ -7,6 +7,7 @@
  * an unused slot until then. Its generation is taken from the AG header in apply.
  */
 #include "fs/inode_internal.h"
+#include "fs/xattr.h"
 
 static struct ag_header *header_of(const struct buf *buf) { return (struct ag_header *)buf->data; }
 static struct inode_block *block_of(const struct buf *buf) { return (struct inode_block *)buf->data; }
@@ -71,6 +72,8 @@ static MAY_WAIT int create_prepare(struct tx_part *part, struct change *change)
 	create->ino = ino_make(create->slot.ag, create->slot.ag_block, create->slot.index);
 	create->inode = inode_take(table, create->ino);
 	error = create->inode ? create_pin(part, create) : -ENOMEM;
+	if (!error && create->seed)
+		error = xattr_seed_prepare(part, create->seed, create->ino);
 	if (!error && create->orphan) {
 		orphan_change_init(&create->orphan_change, create->inode, true);
 		error = create->orphan_change.change.prepare(part, &create->orphan_change.change);
@@ -127,6 +130,8 @@ static void create_apply(struct tx_part *part, struct change *change)
 	header_dirty(part, create->header);
 	atomic_fetch_add_explicit(&owner->stats.used_inodes_delta, 1, memory_order_relaxed);
 
+	if (create->seed)
+		xattr_seed_apply(part, create->seed, &create->disk);
 	inode->disk = create->disk;
 	inode->disk.generation = le32_set(create->generation);
 	create_in_block(part, create);

@@ -5,7 +5,7 @@
  *
  *   namei.c         lookup, and what all of them need      namei_remove.c   unlink, rmdir
  *   namei_create.c  create, link                           namei_rename.c   rename
- *   namei_readdir.c readdir
+ *   namei_inherit.c what a directory hands down            namei_readdir.c  readdir
  *
  * A changing operation looks its names up, locks all inodes concerned, looks up again, and starts again when the world
  * has changed in between. Entries are changed by struct dir_change, the inodes that they name by struct link_change.
@@ -58,6 +58,11 @@ struct link_change {
 };
 void link_change_init(struct link_change *change, enum link_action action, struct inode *inode, struct timespec now);
 enum { LINK_CHANGE_BLOCKS = 1 + ORPHAN_CHANGE_BLOCKS };
+
+/* What a new inode takes from its creator and its directory: mode and ids in @disk, ACLs in @seed (empty before), whose
+ * values stand in bounce blocks of @op. Under the lock of the directory, on its owner. */
+MAY_WAIT int namei_inherit(struct op *op, struct inode *directory, uint32_t wanted_mode, const struct fs_cred *cred,
+	struct disk_inode *disk, struct xattr_seed *seed) MUST_CHECK;
 
 /* Adds a change to the part of an inode's owner. */
 int namei_add_change(struct tx *tx, uint64_t ino, struct change *change) MUST_CHECK;

@@ -5,22 +5,31 @@
  * tried.
  *
  * The target of a symlink that does not fit the inode stands in one data block, written before the transaction.
+ *
+ * ACLs that the directory hands down mostly fit the inode; the log for more blocks is reserved only when they are found
+ * not to (-E2BIG from the first try).
  */
 #include <sys/stat.h>
 
 #include "fs/inode_internal.h"
 #include "fs/namei.h"
+#include "fs/xattr.h"
 
 struct create_op {
 	struct inode_lock parent;
 	struct inode_create_change inode;
 	struct dir_change entry;
+	struct xattr_seed seed;
 	struct run target;              /* block of a long symlink; count 0: none */
 	uint32_t parent_flags;
 	struct timespec now;
 };
 _Static_assert(sizeof(struct create_op) <= OP_BYTES, "operation memory");
-enum { CREATE_BLOCKS = DIR_CHANGE_BLOCKS + INODE_CREATE_BLOCKS + 3 };
+enum {
+	CREATE_BLOCKS = DIR_CHANGE_BLOCKS + INODE_CREATE_BLOCKS + 3,
+	CREATE_SEED_BLOCKS = CREATE_BLOCKS + XATTR_SEED_BLOCKS, /* ACLs outside the inode */
+};
+_Static_assert((int)CREATE_SEED_BLOCKS <= (int)JOURNAL_TX_BLOCKS_MAX, "reservation");
 
 struct create_call {
 	struct fs *fs;
@@ -83,21 +92,6 @@ static MAY_WAIT uint32_t choose_ag(const struct create_call *call, unsigned atte
 
 /* ---- what ---- */
 
-static void fill_ids(struct disk_inode *disk, const struct create_call *call, const struct disk_inode *parent)
-{
-	uint32_t mode = call->what->mode;
-	mode = S_ISLNK(mode) ? (uint32_t)S_IFLNK | 0777 : (mode & (S_IFMT | 07777)) & ~(call->cred->umask & 0777);
-	uint32_t gid = call->cred->gid;
-	if (le16_get(parent->mode) & S_ISGID) {
-		gid = le32_get(parent->gid);
-		if (S_ISDIR(mode))
-			mode |= S_ISGID;
-	}
-	disk->mode = le16_set((uint16_t)mode);
-	disk->uid = le32_set(call->cred->uid);
-	disk->gid = le32_set(gid);
-}
-
 static void fill_symlink(struct disk_inode *disk, const struct create_op *create, const struct fs_create *what)
 {
 	disk->size = le64_set(what->target_length);
@@ -118,7 +112,6 @@ static void fill_inode(struct create_op *create, const struct create_call *call)
 {
 	const struct fs_create *what = call->what;
 	struct disk_inode *disk = &create->inode.disk;
-	fill_ids(disk, call, &create->parent.inode->disk);
 	disk->nlink = le32_set(S_ISDIR(what->mode) ? 2 : what->name.length ? 1 : 0);
 	disk->atime_sec = disk->mtime_sec = disk->ctime_sec = disk->btime_sec = le64_set((uint64_t)create->now.tv_sec);
 	disk->atime_nsec = disk->mtime_nsec = disk->ctime_nsec = disk->btime_nsec =
@@ -159,11 +152,23 @@ static MAY_WAIT int write_target(const struct create_call *call, struct create_o
 
 /* ---- the transaction ---- */
 
+static MAY_WAIT int create_inherit(const struct create_call *call, struct create_op *create, unsigned blocks)
+{
+	create->seed.count = 0;
+	create->seed.chain = NULL;
+	inode_create_change_init(&create->inode);
+	const int error = namei_inherit(call->op, create->parent.inode, call->what->mode, call->cred,
+		&create->inode.disk, &create->seed);
+	if (error)
+		return error;
+	create->inode.seed = create->seed.count ? &create->seed : NULL;
+	return xattr_seed_in_fork(&create->seed) || blocks == CREATE_SEED_BLOCKS ? 0 : -E2BIG;
+}
+
 /* Hangs the changes on the transaction; the target's block goes over to it. */
 static int create_changes(struct tx *tx, const struct create_call *call, struct create_op *create, uint32_t ag)
 {
 	const struct fs_create *what = call->what;
-	inode_create_change_init(&create->inode);
 	create->inode.ag = ag;
 	create->inode.orphan = !what->name.length;
 	create->inode.lookup = true;
@@ -189,19 +194,22 @@ static int create_changes(struct tx *tx, const struct create_call *call, struct 
 	return 0;
 }
 
-static MAY_WAIT int create_in_ag(const struct create_call *call, struct create_op *create, uint32_t ag)
+static MAY_WAIT int create_in_ag(
+	const struct create_call *call, struct create_op *create, uint32_t ag, unsigned blocks)
 {
 	int error = write_target(call, create);
 	if (error)
 		return error;
 	struct tx *tx;
-	error = tx_begin(call->owner, CREATE_BLOCKS, &tx);
+	error = tx_begin(call->owner, blocks, &tx);
 	if (!error) {
 		create->now = fs_now();
 		create->parent = (struct inode_lock){.ino = call->parent, .exclusive = call->what->name.length};
 		error = inode_lock_many(call->fs, &create->parent, 1);
 		if (!error) {
 			error = namei_check_directory(create->parent.inode, NAMEI_ADD);
+			if (!error)
+				error = create_inherit(call, create, blocks);
 			if (!error)
 				error = create_changes(tx, call, create, ag);
 			if (!error)
@@ -223,8 +231,12 @@ static MAY_WAIT int create_anywhere(const struct create_call *call, struct creat
 {
 	for (;;) {
 		int error = -ENOSPC;
-		for (unsigned attempt = 0; attempt <= call->fs->owner_count && error == -ENOSPC; attempt++)
-			error = create_in_ag(call, create, choose_ag(call, attempt));
+		for (unsigned attempt = 0; attempt <= call->fs->owner_count && error == -ENOSPC; attempt++) {
+			const uint32_t ag = choose_ag(call, attempt);
+			error = create_in_ag(call, create, ag, CREATE_BLOCKS);
+			if (error == -E2BIG)
+				error = create_in_ag(call, create, ag, CREATE_SEED_BLOCKS);
+		}
 		if (error != -ENOSPC || !op_retry_enospc(call->op))
 			return error;
 	}

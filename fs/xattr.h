@@ -5,8 +5,8 @@
  * the record names. The operations on them are in fs.h.
  *
  * | xattr.c         names, searching, get and list   | xattr_drop.c  an inode that goes loses them all      |
- * | xattr_change.c  set and remove as a change       | xattr_acl.c   what an access ACL says of the mode    |
- * | xattr_op.c      set and remove of fs.h           |                                                      |
+ * | xattr_change.c  set and remove as a change       | xattr_seed.c  the ACLs that an inode is made with    |
+ * | xattr_op.c      set and remove of fs.h           | xattr_acl.c   ACLs and the mode                      |
  *
  * Call under inode->lock, on the owner; changes under the exclusive one.
  */
@@ -20,6 +20,10 @@ enum {
 	XATTR_FORK_BYTES_MAX = FS_FORK_BYTES - sizeof(struct fork_tree),
 	XATTR_CHAIN_MAX = 64,           /* blocks; more is damage, and -ENOSPC to one who would add a block */
 	XATTR_VALUE_BLOCKS_MAX = (FS_XATTR_VALUE_MAX + FS_XATTR_VALUE_BLOCK_BYTES - 1) / FS_XATTR_VALUE_BLOCK_BYTES,
+	/* 511 entries: what Linux on 4 KiB pages carries over FUSE. More: -E2BIG. */
+	XATTR_ACL_BYTES_MAX = 4 + 511 * 8,
+	XATTR_ACL_VALUE_BLOCKS_MAX = (XATTR_ACL_BYTES_MAX + FS_XATTR_VALUE_BLOCK_BYTES - 1) / FS_XATTR_VALUE_BLOCK_BYTES,
+	XATTR_ACL_MODE_BITS = 0777,
 };
 
 struct xattr_name {
@@ -30,6 +34,8 @@ struct xattr_name {
 #define XATTR_CAPABILITY ((struct xattr_name){.namespace = XATTR_SECURITY, .bytes = "capability", .length = 10})
 #define XATTR_ACL_ACCESS "posix_acl_access"
 #define XATTR_ACL_DEFAULT "posix_acl_default"
+#define XATTR_ACL_NAME(text) \
+	((struct xattr_name){.namespace = XATTR_SYSTEM, .bytes = (text), .length = sizeof(text) - 1})
 /* From a name with prefix. -EOPNOTSUPP: another prefix, or a system. name that is no ACL; -EINVAL: nothing behind it;
  * -ERANGE. */
 int xattr_name_parse(struct fs_name name, struct xattr_name *out) MUST_CHECK;
@@ -80,9 +86,38 @@ enum { XATTR_SMALL_BLOCKS = 9, XATTR_LARGE_BLOCKS = JOURNAL_TX_BLOCKS_MAX };
  * reference, and nobody else works on the inode. */
 MAY_WAIT int xattr_drop_all(struct inode *inode) MUST_CHECK;
 
-/* What an access ACL (bytes of system.posix_acl_access) says of the permission bits; *out_only_mode: it says nothing
- * else, and need not be kept. -EINVAL: it is none. */
+/* ACLs are bytes of system.posix_acl_*; -EINVAL: it is none. All of these are pure. */
+/* What an access ACL says of the permission bits; *out_only_mode: it says nothing else, and need not be kept. */
 int xattr_acl_mode(const void *value, uint32_t length, uint32_t *out_bits, bool *out_only_mode) MUST_CHECK;
+/* Makes a directory's default ACL into the access ACL of a new inode: what the creator asks for in *mode is cut down to
+ * what the ACL allows, and the other way round. */
+int xattr_acl_inherit(void *value, uint32_t length, uint32_t *mode, bool *out_only_mode) MUST_CHECK;
+/* An access ACL follows a chmod. */
+int xattr_acl_chmod(void *value, uint32_t length, uint32_t mode) MUST_CHECK;
+
+/* ACLs that a new inode is made with: part of the change that makes it (struct inode_create_change). The fork takes
+ * those that fit, a first xattr block the others. Add them, access ACL first; values stay the caller's until apply. */
+enum { XATTR_SEEDS_MAX = 2 };
+struct xattr_seed {
+	unsigned count;
+	struct xattr_seed_value {
+		struct xattr_name name;
+		const void *value;
+		uint32_t length;        /* up to XATTR_ACL_BYTES_MAX */
+		/* ---- private ---- */
+		bool in_fork;
+		struct buf *blocks[XATTR_ACL_VALUE_BLOCKS_MAX];
+	} values[XATTR_SEEDS_MAX];
+	/* ---- private ---- */
+	struct buf *chain;              /* NULL: all are in the fork */
+};
+void xattr_seed_add(struct xattr_seed *seed, struct xattr_name name, const void *value, uint32_t length);
+/* True: nothing but the inode is needed. Else XATTR_SEED_BLOCKS more are, for tx_begin. */
+bool xattr_seed_in_fork(const struct xattr_seed *seed);
+enum { XATTR_SEED_BLOCKS = 3 * (1 + XATTR_SEEDS_MAX * XATTR_ACL_VALUE_BLOCKS_MAX) }; /* each with its map and header */
+/* In prepare and apply of the change that makes @ino, whose fork has no content. -ENOSPC and others as tx_alloc. */
+MAY_WAIT int xattr_seed_prepare(struct tx_part *part, struct xattr_seed *seed, uint64_t ino) MUST_CHECK;
+void xattr_seed_apply(struct tx_part *part, struct xattr_seed *seed, struct disk_inode *disk);
 
 /* ---- for the files of xattrs ---- */
 
@@ -125,6 +160,18 @@ static inline uint8_t *xattr_fork_records(struct inode *inode)
 {
 	return inode->disk.fork + FS_FORK_BYTES - inode->disk.xattr_bytes;
 }
+/* Writes a record to @at (xattr_bytes long); @blocks: those of its value, when it has any. */
+struct xattr_content {
+	struct xattr_name name;
+	const void *value;
+	uint32_t length;
+	struct buf *const *blocks;
+};
+void xattr_record_write(const struct xattr_content *content, uint8_t *at);
+/* Fills the value blocks, freshly made and pinned. */
+void xattr_value_write(struct tx_part *part, const struct xattr_content *content);
+/* Where blocks for an inode's attributes are best taken from. */
+uint64_t xattr_goal(const struct fs *fs, uint64_t ino);
 /* A value block that will be freed: named, and pinned (*out) when it is cached, else *out is NULL. */
 MAY_WAIT int xattr_free_block(struct tx_part *part, struct inode *inode, uint64_t block, enum block_type type,
 	struct buf **out) MUST_CHECK;

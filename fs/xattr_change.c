@@ -143,12 +143,17 @@ MAY_WAIT static int old_plan(struct tx_part *part, struct xattr_change *change, 
 	return error;
 }
 
+uint64_t xattr_goal(const struct fs *fs, uint64_t ino)
+{
+	const uint64_t place = ino_place(fs, ino);
+
+	return ag_first_block(&fs->super, ino_ag(place)) + ino_ag_block(place);
+}
+
 /* Blocks for the new value and, when @chain_block, one for the chain. */
 MAY_WAIT static int fresh_plan(struct tx_part *part, struct xattr_change *change, bool chain_block)
 {
-	const struct fs *fs = part->owner->fs;
-	const uint64_t place = ino_place(fs, change->inode->ino);
-	uint64_t goal = ag_first_block(&fs->super, ino_ag(place)) + ino_ag_block(place);
+	uint64_t goal = xattr_goal(part->owner->fs, change->inode->ino);
 	const unsigned wanted = change->new_value_count + chain_block;
 
 	for (unsigned got = 0; got < wanted;) {
@@ -262,35 +267,38 @@ static void apply_remove(struct tx_part *part, struct xattr_change *change)
 	}
 }
 
-static void record_write(const struct xattr_change *change, uint8_t *at)
+void xattr_record_write(const struct xattr_content *content, uint8_t *at)
 {
 	struct disk_xattr *record = (struct disk_xattr *)at;
+	const struct xattr_name *name = &content->name;
+	const unsigned block_count = xattr_value_blocks(content->length);
 
-	memset(record, 0, change->new_bytes);
-	record->namespace = (uint8_t)change->name.namespace;
-	record->name_length = (uint8_t)change->name.length;
-	record->flags = change->new_value_count ? XATTR_EXTERNAL : 0;
-	record->value_length = le32_set(change->length);
-	memcpy(record->name, change->name.bytes, change->name.length);
-	uint8_t *payload = (uint8_t *)record->name + align_up(change->name.length, 8);
-	for (unsigned i = 0; i < change->new_value_count; i++)
-		((le64_t *)payload)[i] = le64_set(change->new_value[i]->block);
-	if (!change->new_value_count && change->length)
-		memcpy(payload, change->value, change->length);
+	memset(record, 0, xattr_bytes(name->length, content->length));
+	record->namespace = (uint8_t)name->namespace;
+	record->name_length = (uint8_t)name->length;
+	record->flags = block_count ? XATTR_EXTERNAL : 0;
+	record->value_length = le32_set(content->length);
+	memcpy(record->name, name->bytes, name->length);
+	uint8_t *payload = (uint8_t *)record->name + align_up(name->length, 8);
+	for (unsigned i = 0; i < block_count; i++)
+		((le64_t *)payload)[i] = le64_set(content->blocks[i]->block);
+	if (!block_count && content->length)
+		memcpy(payload, content->value, content->length);
 }
 
-static void apply_values(struct tx_part *part, struct xattr_change *change)
+void xattr_value_write(struct tx_part *part, const struct xattr_content *content)
 {
-	const uint8_t *from = change->value;
-	uint32_t left = change->length;
+	const uint8_t *from = content->value;
+	uint32_t left = content->length;
 
-	for (unsigned i = 0; i < change->new_value_count; i++) {
-		struct xattr_value_block *block = (struct xattr_value_block *)change->new_value[i]->data;
+	for (unsigned i = 0; i < xattr_value_blocks(content->length); i++) {
+		struct buf *buf = content->blocks[i];
+		struct xattr_value_block *block = (struct xattr_value_block *)buf->data;
 		const uint32_t bytes = MIN(left, (uint32_t)FS_XATTR_VALUE_BLOCK_BYTES);
 		block->bytes = le32_set(bytes);
 		block->index = le32_set(i);
 		memcpy(block->data, from, bytes);
-		tx_dirty(part, change->new_value[i], 0, FS_BLOCK_SIZE);
+		tx_dirty(part, buf, 0, FS_BLOCK_SIZE);
 		from += bytes;
 		left -= bytes;
 	}
@@ -299,11 +307,13 @@ static void apply_values(struct tx_part *part, struct xattr_change *change)
 static void apply_add(struct tx_part *part, struct xattr_change *change)
 {
 	struct disk_inode *disk = &change->inode->disk;
+	const struct xattr_content content = {
+		.name = change->name, .value = change->value, .length = change->length, .blocks = change->new_value};
 
-	apply_values(part, change);
+	xattr_value_write(part, &content);
 	if (!change->to) {
 		disk->xattr_bytes = (uint8_t)(disk->xattr_bytes + change->new_bytes);
-		record_write(change, xattr_fork_records(change->inode));
+		xattr_record_write(&content, xattr_fork_records(change->inode));
 		return;
 	}
 	struct xattr_block *block = block_of(change->to);
@@ -313,7 +323,7 @@ static void apply_add(struct tx_part *part, struct xattr_change *change)
 		tx_dirty(part, change->to, 0, FS_BLOCK_SIZE);
 	}
 	const unsigned at = le16_get(block->bytes);
-	record_write(change, block->records + at);
+	xattr_record_write(&content, block->records + at);
 	tx_dirty(part, change->to, RECORDS_AT + at, change->new_bytes);
 	block_set_counts(part, change->to, 1, (int)change->new_bytes);
 }

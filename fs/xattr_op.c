@@ -4,7 +4,7 @@
  * finds out when one of the two values has blocks of its own.
  *
  * Setting an access ACL sets the permission bits that it implies, and one that says no more than they do is not kept.
- * (Inheritance of default ACLs and the ACL's part of chmod are not built.)
+ * Inheritance is namei_inherit.c, chmod attr_set.c.
  */
 #include <sys/xattr.h>
 
@@ -28,10 +28,11 @@ struct xattr_op {
 };
 _Static_assert(sizeof(struct xattr_op) <= OP_BYTES, "operation memory");
 
-static bool is_system(const struct request *request, const char *name)
+static bool is_acl(const struct xattr_name *name) { return name->namespace == XATTR_SYSTEM; } /* there are no others */
+
+static bool is_access_acl(const struct xattr_name *name)
 {
-	return request->name.namespace == XATTR_SYSTEM && request->name.length == strlen(name) &&
-		!memcmp(request->name.bytes, name, request->name.length);
+	return is_acl(name) && name->length == strlen(XATTR_ACL_ACCESS); /* the other's is longer */
 }
 
 /* The mode that an access ACL makes; the ACL itself goes when the mode says all of it. */
@@ -42,20 +43,15 @@ static int access_acl(const struct request *request, struct xattr_change *change
 	uint32_t bits;
 	bool only_mode;
 
-	if (S_ISLNK(mode))
-		return -EOPNOTSUPP;
 	if (request->remove)
 		return 0;
 	const int error = xattr_acl_mode(request->value, request->length, &bits, &only_mode);
 	if (error)
 		return error;
 	change->mode = (mode & ~(uint32_t)(S_IRWXU | S_IRWXG | S_IRWXO)) | bits;
-	if (cred && !cred->privileged && cred->gid != le32_get(change->inode->disk.gid))
+	if (cred && !fs_cred_keeps_sgid(cred, le32_get(change->inode->disk.gid)))
 		change->mode &= ~(uint32_t)S_ISGID;
-	if (only_mode && !request->flags) {
-		change->remove = true;
-		change->missing_ok = true;
-	}
+	change->remove = only_mode;
 	return 0;
 }
 
@@ -71,6 +67,18 @@ static int default_acl(const struct request *request, const struct xattr_change 
 	return xattr_acl_mode(request->value, request->length, &bits, &only_mode);
 }
 
+/* ACLs know no flags, and removing one that is not there is no error: so do other filesystems. */
+static int acl_fill(const struct request *request, struct xattr_change *change)
+{
+	if (S_ISLNK(inode_mode(change->inode)))
+		return -EOPNOTSUPP;
+	if (request->length > XATTR_ACL_BYTES_MAX)
+		return -E2BIG;
+	change->flags = 0;
+	change->missing_ok = true;
+	return is_access_acl(&request->name) ? access_acl(request, change) : default_acl(request, change);
+}
+
 static int change_fill(const struct request *request, struct xattr_change *change)
 {
 	if (le32_get(change->inode->disk.flags) & (INODE_IMMUTABLE | INODE_APPEND))
@@ -79,11 +87,7 @@ static int change_fill(const struct request *request, struct xattr_change *chang
 	change->length = request->length;
 	change->flags = request->flags;
 	change->remove = request->remove;
-	if (is_system(request, XATTR_ACL_ACCESS))
-		return access_acl(request, change);
-	if (is_system(request, XATTR_ACL_DEFAULT))
-		return default_acl(request, change);
-	return 0;
+	return is_acl(&request->name) ? acl_fill(request, change) : 0;
 }
 
 MAY_WAIT static int change_once(struct fs *fs, struct xattr_op *op, const struct request *request, unsigned blocks)

@@ -13,6 +13,7 @@
  * | write, fallocate, copy: size, times | the kernel drops them itself after the answer                              |
  * | read: atime                         | the kernel drops atime itself                                              |
  * | setxattr, removexattr: ctime        | the kernel drops ctime itself                                              |
+ * | access ACL: mode; chmod: the ACL    | the kernel drops attributes and ACLs itself                                |
  * | suid/sgid killed by write,          | nobody: the front end tells the kernel (forget_attributes) before          |
  * |   O_TRUNC, fallocate, copy          |   it answers; only once a suid or sgid file was seen                       |
  * | file flags (chattr): ctime          | nobody: forget_attributes before the answer                                |
@@ -29,8 +30,8 @@ void front_forget_attributes(struct front_request *request, uint64_t ino)
 struct fs_cred front_cred(const struct front_request *request)
 {
 	const struct fuse_in_header *header = request->header;
-	/* The kernel has applied the umask (DONT_MASK is off). It does not say which capabilities the caller has; where
-	 * CAP_FSETID matters it says so by a flag of its own (KILL_SUIDGID). */
+	/* The kernel does not say which capabilities and supplementary groups the caller has; where they matter it says so
+	 * by a flag of its own (KILL_SUIDGID). The umask comes with the requests that need one. */
 	return (struct fs_cred){
 		.uid = header->uid, .gid = header->gid, .pid = header->pid, .privileged = header->uid == 0};
 }

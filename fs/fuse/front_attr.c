@@ -127,6 +127,8 @@ MAY_WAIT int front_op_setxattr(struct front_request *request)
 {
 	const struct fuse_setxattr_in *in = request->call.in; /* its first 8 bytes are always there */
 	struct fs_cred cred = front_cred(request);
+	if (request->session->dialect.setxattr_ext)
+		cred.sgid = in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID ? FS_SGID_DROP : FS_SGID_KEEP;
 	return fs_xattr_set(request->session->fs, request->header->nodeid, request->call.name[0], request->call.data,
 		request->call.data_size, (int)in->flags, &cred);
 }

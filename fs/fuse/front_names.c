@@ -35,10 +35,16 @@ MAY_WAIT int front_op_lookup(struct front_request *request)
 	return 0;
 }
 
-MAY_WAIT static int create_and_answer(struct front_request *request, const struct fs_create *create)
+/* @umask: of the caller; the kernel has applied it unless DONT_MASK was agreed. */
+MAY_WAIT static int create_and_answer(struct front_request *request, const struct fs_create *create, uint32_t umask)
 {
+	const struct front_session *session = request->session;
 	struct fs_cred cred = front_cred(request);
 	struct fs_entry entry;
+	if (session->negotiated & FUSE_DONT_MASK)
+		cred.umask = umask & 0777;
+	if (session->kernel_minor >= WIRE_MINOR_SGID_STRIPPED)
+		cred.sgid = FS_SGID_KEEP;
 	int error = fs_create(request->session->fs, request->header->nodeid, create, &cred, &entry);
 	if (error)
 		return error;
@@ -54,14 +60,14 @@ MAY_WAIT int front_op_mknod(struct front_request *request)
 		.mode = in->mode & S_IFMT ? in->mode : in->mode | S_IFREG,
 		.rdev_major = wire_rdev_major(in->rdev),
 		.rdev_minor = wire_rdev_minor(in->rdev),
-	});
+	}, in->umask);
 }
 
 MAY_WAIT int front_op_mkdir(struct front_request *request)
 {
 	const struct fuse_mkdir_in *in = request->call.in;
 	return create_and_answer(request,
-		&(struct fs_create){.name = request->call.name[0], .mode = S_IFDIR | (in->mode & 07777)});
+		&(struct fs_create){.name = request->call.name[0], .mode = S_IFDIR | (in->mode & 07777)}, in->umask);
 }
 
 MAY_WAIT int front_op_symlink(struct front_request *request)
@@ -72,14 +78,15 @@ MAY_WAIT int front_op_symlink(struct front_request *request)
 		.mode = S_IFLNK | 0777,
 		.target = target.bytes,
 		.target_length = target.length,
-	});
+	}, 0);
 }
 
 /* CREATE comes only for a name that the kernel knows not to exist, under the directory's lock. */
 MAY_WAIT static int create_and_open(struct front_request *request, struct fs_name name)
 {
 	const struct fuse_create_in *in = request->call.in;
-	int error = create_and_answer(request, &(struct fs_create){.name = name, .mode = S_IFREG | (in->mode & 07777)});
+	const struct fs_create create = {.name = name, .mode = S_IFREG | (in->mode & 07777)};
+	int error = create_and_answer(request, &create, in->umask);
 	if (error)
 		return error;
 	request->out.create.open = (struct fuse_open_out){.open_flags = front_open_flags(request->session, in->flags)};

@@ -5,11 +5,14 @@
  * Left off on purpose:
  *   SPLICE_*              copying is faster (measured: 0.26-0.75x)
  *   AUTO_INVAL_DATA       nobody else changes the files; EXPLICIT_INVAL_DATA keeps the page cache
- *   DONT_MASK             the kernel applies the umask; with POSIX_ACL (not yet) this changes
  *   POSIX_LOCKS, FLOCK    locks stay in the kernel
  *   CREATE_SUPP_GROUP, SECURITY_CTX   messages then carry extensions
  *   HAS_RESEND            requests sent twice are not recognised
  *   HANDLE_KILLPRIV       V2 says more, and the kernel then stops asking for security.capability at every write
+ *
+ * POSIX_ACL: the kernel checks and caches access ACLs, and forgets them after each SETATTR, SETXATTR and REMOVEXATTR of its
+ * own; nothing else changes them. DONT_MASK goes with it: only who knows the directory's default ACL knows whether the
+ * umask counts.
  */
 #include <errno.h>
 
@@ -37,6 +40,8 @@ static const struct feature features[] = {
 	{FUSE_HAS_EXPIRE_ONLY, "expire_only"},
 	{FUSE_NO_OPENDIR_SUPPORT, "no_opendir"},
 	{FUSE_SETXATTR_EXT, "setxattr_ext"},
+	{FUSE_POSIX_ACL, "posix_acl"},
+	{FUSE_DONT_MASK, "dont_mask"},
 	{FUSE_INIT_EXT, "init_ext"},
 	{WIRE_DIRECT_IO_ALLOW_MMAP, "direct_io_allow_mmap"},
 	/* By option. */

@@ -21,6 +21,8 @@
 enum {
 	WIRE_MINOR = 45,          /* the newest 7.x whose messages are understood here */
 	WIRE_MINOR_MIN = 31,      /* Linux 5.4 */
+	/* Linux 6.1: from 6.0 on the kernel itself takes setgid from new files whose creator may not have it. */
+	WIRE_MINOR_SGID_STRIPPED = 37,
 	WIRE_WRITE_BYTES_MAX = 1 << 20,
 	WIRE_PAGES_MAX = WIRE_WRITE_BYTES_MAX / 4096,
 	WIRE_WRITE_HEADER_BYTES = sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in),

@@ -246,6 +246,16 @@ static void test_only_what_is_offered_is_taken(void **state)
 	assert_true(negotiate(&session, UINT64_MAX & ~(uint64_t)FUSE_INIT_EXT) >> 32 == 0);
 }
 
+static void test_acls_come_with_the_umask_and_the_sgid_flag(void **state)
+{
+	struct front_session session = {0};
+	const uint64_t wanted = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
+	assert_true((negotiate(&session, UINT64_MAX) & wanted) == wanted);
+	assert_true(session.dialect.setxattr_ext);
+	negotiate(&session, UINT64_MAX & ~(uint64_t)FUSE_SETXATTR_EXT);
+	assert_false(session.dialect.setxattr_ext);
+}
+
 static void test_noopen_and_atomic_truncation_exclude_each_other(void **state)
 {
 	struct front_session session = {.noopen = true};
@@ -265,8 +275,7 @@ static void test_what_is_not_understood_stays_off(void **state)
 {
 	struct front_session session = {0};
 	uint64_t agreed = negotiate(&session, UINT64_MAX);
-	assert_false(agreed & (FUSE_DONT_MASK | FUSE_POSIX_ACL | FUSE_SPLICE_READ | FUSE_SPLICE_WRITE |
-			       FUSE_SPLICE_MOVE | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
+	assert_false(agreed & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
 	assert_true((agreed & (WIRE_CREATE_SUPP_GROUP | FUSE_SECURITY_CTX | WIRE_HAS_RESEND | WIRE_PASSTHROUGH |
 				      WIRE_OVER_IO_URING | WIRE_NO_EXPORT_SUPPORT)) == 0);
 	static const char *names[FUSE_FRONT_FEATURES_MAX];
@@ -312,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_every_length_of_every_opcode),
 		cmocka_unit_test(test_random_bytes_stay_inside),
 		cmocka_unit_test(test_only_what_is_offered_is_taken),
+		cmocka_unit_test(test_acls_come_with_the_umask_and_the_sgid_flag),
 		cmocka_unit_test(test_noopen_and_atomic_truncation_exclude_each_other),
 		cmocka_unit_test(test_what_is_not_understood_stays_off),
 		cmocka_unit_test(test_an_old_kernel_is_refused),

@@ -291,7 +291,7 @@ int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *create, co
 	if (ino == MEMFS_INODES)
 		return memfs_leave(fs, -ENOSPC);
 	struct memnode *node = &fs->nodes[ino];
-	node_init(node, ino, create->mode);
+	node_init(node, ino, create->mode & ~cred->umask);
 	node->attr.uid = cred->uid;
 	node->attr.gid = cred->gid;
 	node->attr.rdev_major = create->rdev_major;
