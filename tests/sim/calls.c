@@ -111,6 +111,7 @@ enum which {
 	COPY,
 	SETXATTR,
 	GETXATTR,
+	REMOVEXATTR,
 	STATFS,
 };
 
@@ -200,6 +201,8 @@ static MAY_WAIT int run(void *arg)
 	case GETXATTR:
 		return fs_xattr_get(
 			fs, call->ino, name_of(call->name), call->buffer, (uint32_t)call->length, call->out_length);
+	case REMOVEXATTR:
+		return fs_xattr_remove(fs, call->ino, name_of(call->name));
 	case STATFS:
 		return fs_statfs(fs, call->out_statfs);
 	default:
@@ -377,6 +380,11 @@ int call_setxattr(struct machine *machine, uint64_t ino, const char *name, const
 			.name = name,
 			.buffer = (void *)(uintptr_t)value,
 			.length = length});
+}
+
+int call_removexattr(struct machine *machine, uint64_t ino, const char *name)
+{
+	return go(machine, &(struct call){.which = REMOVEXATTR, .ino = ino, .name = name});
 }
 
 int call_getxattr(

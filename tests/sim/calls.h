@@ -61,6 +61,7 @@ int call_sync(struct machine *machine);
 int call_copy(struct machine *machine, uint64_t in, uint64_t in_offset, uint64_t out, uint64_t out_offset,
 	uint64_t length, uint64_t *out_copied);
 int call_setxattr(struct machine *machine, uint64_t ino, const char *name, const void *value, uint32_t length);
+int call_removexattr(struct machine *machine, uint64_t ino, const char *name);
 int call_getxattr(
 	struct machine *machine, uint64_t ino, const char *name, void *value, uint32_t size, uint32_t *out_length);
 struct fs_statfs call_statfs(struct machine *machine);
