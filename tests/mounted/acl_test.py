@@ -6,12 +6,12 @@ The cases of acl_cases.py tell what they see line by line, on lanefs and on ext4
 the same. Then what concerns lanefs alone: programs that copy ACLs, limits, a full filesystem, and that everything is
 still there after unmounting, fsck and mounting again.
 """
-import atexit
 import errno
 import os
 import struct
 import subprocess
 
+import lanefs_test
 from acl_cases import (ACCESS, ALICE, CASES, DEFAULT, acl_bytes, getfacl, looks, make_file, setfacl, umask)
 from lanefs_test import Image, Skip, add_case, case, equal, fails, main, need, note, run, work_dir
 
@@ -20,22 +20,25 @@ images = {}
 
 # ---- two filesystems, one story ---------------------------------------------------------------------------------------
 class Ext4:
-    """An ext4 in a loop image."""
+    """An ext4 in a loop image, removed like any Image."""
 
     def __init__(self):
         need('mkfs.ext4', 'setfacl', 'getfacl')
         self.directory = f'{work_dir()}/ext4'
-        path = f'{work_dir()}/ext4.img'
-        run('truncate', '-s', '256M', path)
-        run('mkfs.ext4', '-q', '-F', '-b', '4096', path)
+        self.path = f'{work_dir()}/ext4.img'
+        self.log = f'{work_dir()}/ext4.log'  # it has none
+        run('truncate', '-s', '256M', self.path)
+        run('mkfs.ext4', '-q', '-F', '-b', '4096', self.path)
         os.mkdir(self.directory)
-        mounted = run('mount', '-o', 'loop,acl', path, self.directory, check=False)
+        lanefs_test._images.append(self)
+        mounted = run('mount', '-o', 'loop,acl', self.path, self.directory, check=False)
         if mounted.returncode:
             raise Skip(f'no ext4 in a loop device here: {mounted.stderr.strip()}')
-        atexit.register(self.umount)
 
-    def umount(self):
-        run('umount', '-l', self.directory, check=False)
+    def remove(self):
+        if os.path.ismount(self.directory):
+            run('umount', self.directory)
+        os.unlink(self.path)
 
 
 def start(name, options):
