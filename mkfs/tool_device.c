@@ -7,7 +7,7 @@
 
 #include "blockdev/nvme.h"
 
-enum { TOOL_MEMORY_MIB = 32 };
+enum { TOOL_MEMORY_MIB = 32, SETTLE_MS = 30000 };
 #define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
 
 /* What a fiber gets to know from the control thread. */
@@ -112,7 +112,10 @@ void tool_device_close(struct tool_device *device)
 	if (!device)
 		return;
 	/* One that is not released in time is given back by the end of the process. */
-	const bool stuck = device->name[0] && tool_device_run(device, close_fiber, device);
+	bool stuck = device->name[0] && tool_device_run(device, close_fiber, device);
+	/* A device that vanished is seen off by a fiber of its own. */
+	if (device->registry)
+		stuck |= !reactor_group_settle(device->group, SETTLE_MS);
 	if (device->group)
 		reactor_group_stop(device->group);
 	if (stuck)

@@ -178,6 +178,24 @@ static bool fibers_left(const struct reactor_group *group)
 	return false;
 }
 
+bool reactor_group_settle(struct reactor_group *group, unsigned timeout_ms)
+{
+	const struct timespec moment = {.tv_nsec = NS_PER_MS};
+	for (unsigned i = 0; i < group->count; i++) {
+		struct reactor_stats stats;
+		for (unsigned waited = 0;; waited++) {
+			reactor_stats_read(&group->reactors[i], &stats);
+			if (stats.fibers_running == 0)
+				break;
+			if (group->options.simulate ? !reactor_group_sim_step(group) : waited >= timeout_ms)
+				return false;
+			if (!group->options.simulate)
+				nanosleep(&moment, NULL);
+		}
+	}
+	return true;
+}
+
 void reactor_group_destroy(struct reactor_group *group)
 {
 	if (!group)

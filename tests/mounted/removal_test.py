@@ -520,5 +520,20 @@ def early():
     drive.fsck()
 
 
+@case('mkfs and fsck whose drive vanishes at any command end at once, with an error')
+def tools():
+    drive = Drive('tools')
+    ended = {0: 0, 1: 0, 4: 0, 8: 0}  # 4: the last block of a mkfs, the superblock, was missing
+    for skip in range(0, 62, 3):
+        for command, rule in (([MKFS, '-f', '-q'], 'any'), ([MKFS, '-f', '-q'], 'write'), ([FSCK, '-n'], 'read')):
+            result = run(*command, f'emu:{drive.path},rule={rule}:vanish:skip={skip}', check=False, timeout=30)
+            equal(result.returncode in ended, True, f'{command} after {skip} commands: {result.returncode}: {result.stderr}')
+            equal(result.returncode == 0 or bool(result.stderr + result.stdout), True, 'it says why')
+            ended[result.returncode] += 1
+        run(MKFS, '-f', '-q', drive.target)
+    note(f'by status: {ended}')
+    equal(all(ended[status] for status in (0, 1, 8)), True, f'all ends were seen: {ended}')
+
+
 if __name__ == '__main__':
     main()
