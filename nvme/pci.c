@@ -223,3 +223,36 @@ int pci_list(struct pci_device *devices, unsigned count_max)
 	free(found);
 	return err ? err : (int)count;
 }
+
+/* ---- IOMMU groups ---- */
+
+static bool driver_shares_group(const char *driver)
+{
+	static const char *const harmless[] = {"", "vfio-pci", "pci-stub", "pcieport"};
+	for (unsigned i = 0; i < ARRAY_SIZE(harmless); i++)
+		if (!strcmp(harmless[i], driver))
+			return true;
+	return false;
+}
+
+static bool is_bridge(const char *address)
+{
+	enum { CLASS_BRIDGE = 0x06 };
+	char path[PCI_PATH_BYTES], text[32];
+	return !pci_text_read(pci_path(path, "bus/pci/devices/%s/class", address), text, sizeof(text)) &&
+		strtoul(text, NULL, 0) >> 16 == CLASS_BRIDGE;
+}
+
+bool pci_group_blocker(const struct pci_device *device, char other[PCI_ADDRESS_BYTES], char driver[PCI_DRIVER_BYTES])
+{
+	char path[PCI_PATH_BYTES];
+	bool found = false;
+	DIR *folder = opendir(pci_path(path, "bus/pci/devices/%s/iommu_group/devices", device->address));
+	for (const char *name; !found && (name = pci_folder_next(folder));) {
+		pci_link_read(pci_path(path, "bus/pci/devices/%s/driver", name), driver, PCI_DRIVER_BYTES);
+		found = strcmp(name, device->address) != 0 && !is_bridge(name) && !driver_shares_group(driver);
+		snprintf(other, PCI_ADDRESS_BYTES, "%.15s", name);
+	}
+	pci_folder_close(folder);
+	return found;
+}

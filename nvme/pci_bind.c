@@ -27,7 +27,7 @@
 #define DRIVER_UIO "uio_pci_generic"
 #define DRIVER_KERNEL "nvme"
 
-enum { PROBE_POLL_MS = 10, PROBE_WAIT_MS = 10000, PROBE_WAIT_OF_TEST_MS = 500, CLASS_BRIDGE = 0x06 };
+enum { PROBE_POLL_MS = 10, PROBE_WAIT_MS = 10000, PROBE_WAIT_OF_TEST_MS = 500 };
 
 struct move {
 	struct pci_device device;
@@ -81,42 +81,17 @@ static int users_check(struct move *move)
 	return refuse(move, -EBUSY, "%s: in use (%s): %s", move->device.address, move->device.users, mend);
 }
 
-/* Drivers beside which the kernel lets a group be used from user space. */
-static bool driver_shares_group(const char *driver)
-{
-	static const char *const harmless[] = {"", DRIVER_VFIO, "pci-stub", "pcieport"};
-	for (unsigned i = 0; i < ARRAY_SIZE(harmless); i++)
-		if (!strcmp(harmless[i], driver))
-			return true;
-	return false;
-}
-
-static bool is_bridge(const char *address)
-{
-	char path[PCI_PATH_BYTES], text[32];
-	return !pci_text_read(pci_path(path, "bus/pci/devices/%s/class", address), text, sizeof(text)) &&
-		strtoul(text, NULL, 0) >> 16 == CLASS_BRIDGE;
-}
-
 static int group_check(struct move *move)
 {
 	const struct pci_device *device = &move->device;
-	char path[PCI_PATH_BYTES], driver[PCI_DRIVER_BYTES];
-	int err = 0;
+	char other[PCI_ADDRESS_BYTES], driver[PCI_DRIVER_BYTES];
 	if (device->iommu_group < 0)
 		return refuse(move, -ENOTSUP, "%s: no IOMMU protects it, which " DRIVER_VFIO " needs: boot with intel_iommu=on or, "
 			"trusting the device, lanefs bind %s --driver " DRIVER_UIO, device->address, device->address);
-	DIR *folder = opendir(pci_path(path, "bus/pci/devices/%s/iommu_group/devices", device->address));
-	for (const char *other; !err && (other = pci_folder_next(folder));) {
-		pci_link_read(pci_path(path, "bus/pci/devices/%s/driver", other), driver, sizeof(driver));
-		if (!strcmp(other, device->address) || is_bridge(other) || driver_shares_group(driver))
-			continue;
-		err = refuse(move, -EPERM, "%s: its IOMMU group %d has %s too, which driver %s uses: "
-			"echo %s > /sys/bus/pci/devices/%s/driver/unbind", device->address, device->iommu_group, other, driver,
-			other, other);
-	}
-	pci_folder_close(folder);
-	return err;
+	if (!pci_group_blocker(device, other, driver))
+		return 0;
+	return refuse(move, -EPERM, "%s: its IOMMU group %d has %s too, which driver %s uses: "
+		"echo %s > /sys/bus/pci/devices/%s/driver/unbind", device->address, device->iommu_group, other, driver, other, other);
 }
 
 static int permission_check(struct move *move)

@@ -84,22 +84,8 @@ static int group_file_refuse(int err, const char *path, const struct pci_device 
 /* Another device of the group that a driver of the kernel has. */
 static int group_refuse(const struct pci_device *device, const struct pci_message *message)
 {
-	char path[PATH_BYTES], driver[PCI_DRIVER_BYTES] = "";
-	static const char *const harmless[] = {"", "vfio-pci", "pci-stub", "pcieport"};
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/devices", device->iommu_group);
-	char other[PCI_ADDRESS_BYTES] = "";
-	DIR *folder = opendir(path);
-	bool found = false;
-	for (const char *name; !found && (name = pci_folder_next(folder));) {
-		found = true;
-		snprintf(other, sizeof(other), "%.15s", name);
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", other);
-		pci_link_read(path, driver, sizeof(driver));
-		for (unsigned i = 0; i < ARRAY_SIZE(harmless); i++)
-			found &= strcmp(driver, harmless[i]) != 0;
-	}
-	pci_folder_close(folder);
-	if (!found)
+	char other[PCI_ADDRESS_BYTES], driver[PCI_DRIVER_BYTES];
+	if (!pci_group_blocker(device, other, driver))
 		return pci_refuse(message, -EPERM,
 			"its IOMMU group %d is not free: lanefs unbind %s, then bind it again",
 			device->iommu_group, device->address);
