@@ -321,27 +321,6 @@ static int daemon_start(struct daemon *daemon)
 }
 
 /* ---- the end ---- */
-/* Fibers that the device's removal has started end a moment after the device is closed. */
-static MAY_WAIT int reactors_settle(void *arg)
-{
-	struct daemon *daemon = arg;
-
-	for (unsigned round = 0; round < SETTLE_MS; round++) {
-		uint64_t running = 0;
-
-		for (unsigned i = 0; i < reactor_group_count(daemon->group); i++) {
-			struct reactor_stats stats;
-
-			reactor_stats_read(reactor_group_get(daemon->group, i), &stats);
-			running += stats.fibers_running;
-		}
-		if (running <= 1) /* this one */
-			return 0;
-		fiber_sleep(NS_PER_MS);
-	}
-	return -ETIMEDOUT;
-}
-
 static void finish_mount(struct daemon *daemon)
 {
 	struct helper_reply reply;
@@ -385,8 +364,11 @@ static int daemon_finish(struct daemon *daemon)
 		log_warn("%s: the device was not closed in time", daemon->config->target);
 	if (daemon->bdev_name[0] && !daemon->stuck && tasks_drain(daemon, true, FINISH_STEP_MS))
 		log_error("%s: the device's removal does not end", daemon->config->target);
-	if (daemon->bdev_name[0] && !daemon->stuck && task_run(daemon, reactors_settle, limit_ms))
-		log_debug("daemon: fibers are still running");
+	/* Fibers that the device's removal has started end a moment after the device is closed. */
+	if (daemon->registry && !daemon->stuck && !reactor_group_settle(daemon->group, SETTLE_MS)) {
+		log_error("%s: something still runs at the end: left to the end of the process", daemon->config->target);
+		daemon->stuck = true;
+	}
 	return daemon->stuck ? -ETIMEDOUT : result;
 }
 
