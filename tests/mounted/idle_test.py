@@ -29,10 +29,8 @@ def timed_mount(image, options=''):
     return took
 
 
-@case('an idle mount uses next to no processor time and little memory')
-def idle():
-    image = Image('idle', '4G')
-    image.mount('reactors=2')
+def costs_nothing(image, options, what):
+    image.mount(options)
     for i in range(200):
         with open(f'{image.directory}/f{i}', 'wb') as file:
             file.write(bytes(10000))
@@ -41,27 +39,22 @@ def idle():
     time.sleep(seconds)
     share = 100 * (cpu_seconds(image.pid) - begin) / seconds
     memory = resident_mib(image.pid)
-    note(f'two idle reactors: {share:.2f} % of a core, {memory:.1f} MiB resident')
+    note(f'{what}: {share:.2f} % of a core, {memory:.1f} MiB resident')
     equal(share <= 0.5, True, f'{share:.2f} % of a core')
     equal(memory < 100, True, f'{memory:.1f} MiB resident')
     image.umount()
+
+
+@case('an idle mount uses next to no processor time and little memory')
+def idle():
+    costs_nothing(Image('idle', '4G'), 'reactors=2', 'two idle reactors')
 
 
 @case('an idle emulated NVMe controller, attached and mounted, costs no more')
 def idle_drive():
     image = Image('drive', '1G')
     image.target = f'emu:{image.path},cache=16M'
-    image.mount()
-    for i in range(200):
-        with open(f'{image.directory}/f{i}', 'wb') as file:
-            file.write(bytes(10000))
-    time.sleep(4)
-    begin, seconds = cpu_seconds(image.pid), 10
-    time.sleep(seconds)
-    share = 100 * (cpu_seconds(image.pid) - begin) / seconds
-    note(f'idle controller: {share:.2f} % of a core, {resident_mib(image.pid):.1f} MiB resident')
-    equal(share <= 0.5, True, f'{share:.2f} % of a core')
-    image.umount()
+    costs_nothing(image, '', 'idle controller')
 
 
 @case('a clean 1 TiB image: formatted in about a second, mounted in half of one')

@@ -13,7 +13,6 @@ from machine import Device
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-MOUNT = 'a daemon that mounts 0000:01:00.0'
 
 
 class MachineKind:
