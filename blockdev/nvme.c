@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The data path of the nvme module: a bdev_io becomes one NVMe command on this reactor's queue pair. The framework has cut
- * it so that it fits. The request lies in the bdev_io's context.
+ * The data path of the nvme module: a bdev_io becomes one NVMe command on this reactor's queue pair. The framework has
+ * cut it so that it fits. The request lies in the bdev_io's context.
  *
- * Held I/O: under NVME_HOLD a request that comes back without a completion of the controller has not happened, or nobody
- * was told that it has; it waits in the lane, with its buffers, until a queue pair is there again.
+ * Held I/O: under NVME_HOLD a request that comes back without a completion of the controller has not happened, or
+ * nobody was told that it has; it waits in the lane, with its buffers, until a queue pair is there again.
  */
 #include "blockdev/nvme.h"
 
@@ -208,7 +208,8 @@ static void nvme_fail_held(struct bdev *bdev, void *channel_state)
 		}
 }
 
-/* A controller that lives answers what it has; one that is gone has been stopped before (nvme_device.c), or is on the way. */
+/* A controller that lives answers what it has; one that is gone has been stopped before (nvme_device.c), or is on the
+ * way. */
 static void nvme_quiesce(struct bdev *bdev)
 {
 	struct nvme_ns *ns = bdev_private(bdev);

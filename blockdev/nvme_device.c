@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Devices coming and going. One fiber at a time changes a device (`busy`): whoever creates, detaches, reattaches it, or the
- * handler, a fiber that is started when the controller reports something and ends when all of it is done.
+ * Devices coming and going. One fiber at a time changes a device (`busy`): whoever creates, detaches, reattaches it, or
+ * the handler, a fiber that is started when the controller reports something and ends when all of it is done.
  *
  *                 create                    lost, detached (NVME_HOLD)
  *   (nothing) -------------> ATTACHED ------------------------------------> HELD
@@ -66,7 +66,8 @@ MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_pl
 	return err;
 }
 
-/* The controller goes, orderly or as a matter of record, all within @deadline_ns. -ETIMEDOUT: the kernel still has it. */
+/* The controller goes, orderly or as a matter of record, all within @deadline_ns. -ETIMEDOUT: the kernel still has it.
+ * */
 static MAY_WAIT int controller_release(struct nvme_device *device, uint64_t deadline_ns)
 {
 	struct nvme_ctrlr *ctrlr = device->ctrlr;
@@ -181,7 +182,8 @@ static MAY_WAIT void lost_locked(struct nvme_device *device)
 	device_left(device);
 }
 
-/* An emulated drive is gone when it has been pulled out: until then it would go on writing to memory that is no longer its own. */
+/* An emulated drive is gone when it has been pulled out: until then it would go on writing to memory that is no longer
+ * its own. */
 MAY_WAIT void nvme_device_lost(struct nvme_device *device)
 {
 	const unsigned attachment = device->attachments; /* the news is of this one, whoever has come by the time that we are asked */

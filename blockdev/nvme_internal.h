@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of the nvme module share: nvme.c (the data path), nvme_device.c (coming and going), nvme_return.c (coming back),
- * nvme_target.c (names, transports), nvme_emu.c (the medium of an emulated drive).
+ * What the files of the nvme module share: nvme.c (the data path), nvme_device.c (coming and going), nvme_return.c
+ * (coming back), nvme_target.c (names, transports), nvme_emu.c (the medium of an emulated drive).
  *
- * A device has a *lane* on every reactor: its queue pair there, or NULL while there is none, and the I/O that is held. A lane
- * belongs to its reactor; the home reactor changes it by reactor_call_nowait. Everything else of a device belongs to the home reactor,
- * except `holds`, and `leaving` of a namespace, which every lane reads.
+ * A device has a *lane* on every reactor: its queue pair there, or NULL while there is none, and the I/O that is held.
+ * A lane belongs to its reactor; the home reactor changes it by reactor_call_nowait. Everything else of a device
+ * belongs to the home reactor, except `holds`, and `leaving` of a namespace, which every lane reads.
  */
 #ifndef LANEFS_BLOCKDEV_NVME_INTERNAL_H
 #define LANEFS_BLOCKDEV_NVME_INTERNAL_H

@@ -21,8 +21,8 @@ struct tool_device {
 };
 
 /* Opens @target (blockdev's forms) and keeps everybody else from writing until it is closed. Errors as those of
- * bdev_target_create; @message then has one line, "object: cause; next step". Starts EAL when the target needs it, so once per process
- * for such targets. */
+ * bdev_target_create; @message then has one line, "object: cause; next step". Starts EAL when the target needs it, so
+ * once per process for such targets. */
 int tool_device_open(const char *target, bool read_only, struct tool_device **out, char *message, size_t message_size)
 	MUST_CHECK;
 /* NULL is allowed. */

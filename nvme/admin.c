@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Admin commands. Data goes through a page of the slot, never through the caller's memory: a command that is given up keeps
- * its slot until the controller is reset, and the caller's buffer is free at once.
+ * Admin commands. Data goes through a page of the slot, never through the caller's memory: a command that is given up
+ * keeps its slot until the controller is reset, and the caller's buffer is free at once.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -85,8 +85,8 @@ static int slot_result(struct nvme_ctrlr *ctrlr, struct admin_slot *slot, const 
 	return err;
 }
 
-/* Waits for a change. False: no longer; the device is gone, or time is up, the caller's or that of a stop. The minder may be the one that
- * waits, so nobody else looks at the registers. */
+/* Waits for a change. False: no longer; the device is gone, or time is up, the caller's or that of a stop. The minder
+ * may be the one that waits, so nobody else looks at the registers. */
 static MAY_WAIT bool admin_wait(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns, const char *why)
 {
 	const uint64_t now_ns = reactor_now_ns();

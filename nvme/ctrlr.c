@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The life of a controller, led by its minder: a fiber of the home reactor that starts it, watches it, resets it, and takes
- * it down. Everybody else sets a flag and pokes it.
+ * The life of a controller, led by its minder: a fiber of the home reactor that starts it, watches it, resets it, and
+ * takes it down. Everybody else sets a flag and pokes it.
  *
  *              start                fatal, late, asked              reset works
  *   STARTING --------> READY -------------------------> RESETTING -------------> READY

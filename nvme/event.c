@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Asynchronous events (NVMe Base 2.0, 5.2): a few requests are kept with the controller; each that comes back is read,
- * acted on, and sent again. Reading the log page that an event names is what allows the next event of that kind. A controller
- * that refuses a request is not asked again before its next reset.
+ * acted on, and sent again. Reading the log page that an event names is what allows the next event of that kind. A
+ * controller that refuses a request is not asked again before its next reset.
  */
 #include <errno.h>
 #include <stdlib.h>

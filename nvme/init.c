@@ -14,8 +14,9 @@
 
 enum { POLL_READY_US = 500 };
 
-/* Until CSTS.RDY is @ready. When it stops, a fatal status is waited for too: it ends with the reset, and when RDY was 0 all along
- * nothing else tells when that is over; but one that stays is no reason to call a stopped controller running. */
+/* Until CSTS.RDY is @ready. When it stops, a fatal status is waited for too: it ends with the reset, and when RDY was 0
+ * all along nothing else tells when that is over; but one that stays is no reason to call a stopped controller running.
+ * */
 static MAY_WAIT int await_ready(struct nvme_ctrlr *ctrlr, bool ready)
 {
 	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->ready_timeout_ns;
@@ -176,8 +177,8 @@ static MAY_WAIT int set_cache(struct nvme_ctrlr *ctrlr)
 	return 0;
 }
 
-/* A drive that lost power since the last time has lost what its cache held: then a reset is not enough to go on. Drives that do
- * not say are believed. */
+/* A drive that lost power since the last time has lost what its cache held: then a reset is not enough to go on. Drives
+ * that do not say are believed. */
 static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
 {
 	struct nvme_log_smart smart;
@@ -203,8 +204,8 @@ static MAY_WAIT int check_power(struct nvme_ctrlr *ctrlr, bool first)
 	return ctrlr_complain(ctrlr, -ENODEV, "the drive lost power while it was in use, and what its write cache held");
 }
 
-/* After a reset a controller reports what it likes; some report nothing unless asked. One that refuses is no worse than one that has
- * nothing to report. */
+/* After a reset a controller reports what it likes; some report nothing unless asked. One that refuses is no worse than
+ * one that has nothing to report. */
 static MAY_WAIT int set_events(struct nvme_ctrlr *ctrlr)
 {
 	const uint32_t offered = le32_get(ctrlr->identify->oaes) & NVME_OAES_NS_ATTRIBUTE;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The NVMe driver. A controller is attached over a transport; it has one I/O queue pair per reactor of the group, used by
- * that reactor alone, without locks.
+ * The NVMe driver. A controller is attached over a transport; it has one I/O queue pair per reactor of the group, used
+ * by that reactor alone, without locks.
  *
- * A request goes: nvme_submit -> tracker (its index is in the command identifier; software queue when none is free) -> PRP
- * entries -> submission ring -> one doorbell write per turn. Completions are taken in order by the phase bit, one doorbell
- * write per batch; done() is called when the tracker is free again.
+ * A request goes: nvme_submit -> tracker (its index is in the command identifier; software queue when none is free) ->
+ * PRP entries -> submission ring -> one doorbell write per turn. Completions are taken in order by the phase bit, one
+ * doorbell write per batch; done() is called when the tracker is free again.
  *
  * Trouble goes: time-out -> Abort -> controller reset -> dead. During a reset requests stay in the software queue;
- * those that the controller had are sent again when their status allows, up to NVME_RETRIES_MAX times. A request is answered exactly once, and
- * only when the controller cannot touch its memory any more.
+ * those that the controller had are sent again when their status allows, up to NVME_RETRIES_MAX times. A request is
+ * answered exactly once, and only when the controller cannot touch its memory any more.
  *
  * The control path (start, reset, shutdown, admin commands) runs in fibers of the controller's home reactor, the one
  * that attached it: these are the sequences of waits that fibers are for. The I/O path has no fibers.
@@ -76,17 +76,20 @@ struct nvme_ns_info {
 	const char *refused;             /* why lanefs does not use it ("has 8 bytes of metadata per block"); NULL: fine */
 };
 
-/* Takes the transport over, whatever comes of it. On failure one line in @message naming object, cause and next step. -ENODEV (vanished),
+/* Takes the transport over, whatever comes of it. On failure one line in @message naming object, cause and next step.
+ * -ENODEV (vanished),
  * -ETIMEDOUT, -EIO (fatal status, refused command), -EOPNOTSUPP, -ENOMEM, -EMFILE (fewer I/O queues than reactors). */
 MAY_WAIT int nvme_ctrlr_attach(struct nvme_transport *transport, const struct nvme_ctrlr_options *options,
 	struct nvme_ctrlr **out, char *message, size_t message_size) MUST_CHECK;
-/* Ends all I/O: orderly (alive: Shutdown Notification, CC.EN = 0) or, when gone, without touching registers. Outstanding and later requests are
- * answered with -ENODEV on their reactors; when it returns, all have been. At most @deadline_ns. Idempotent. */
+/* Ends all I/O: orderly (alive: Shutdown Notification, CC.EN = 0) or, when gone, without touching registers.
+ * Outstanding and later requests are answered with -ENODEV on their reactors; when it returns, all have been. At most
+ * @deadline_ns. Idempotent. */
 MAY_WAIT void nvme_ctrlr_stop(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns);
-/* After stop. The transport is released in a thread of its own: 0 when that was done within @deadline_ns, -ETIMEDOUT when
- * the kernel still holds it (it goes on by itself). Frees @ctrlr in any case. */
+/* After stop. The transport is released in a thread of its own: 0 when that was done within @deadline_ns, -ETIMEDOUT
+ * when the kernel still holds it (it goes on by itself). Frees @ctrlr in any case. */
 MAY_WAIT int nvme_ctrlr_destroy(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns) MUST_CHECK;
-/* It is known that the device has left (a uevent, say): as when the driver had found out by itself. Any fiber of the home reactor. */
+/* It is known that the device has left (a uevent, say): as when the driver had found out by itself. Any fiber of the
+ * home reactor. */
 void nvme_ctrlr_lost(struct nvme_ctrlr *ctrlr);
 /* A reset by request. 0, or -ENODEV when the controller did not come back. */
 MAY_WAIT int nvme_ctrlr_reset(struct nvme_ctrlr *ctrlr) MUST_CHECK;
@@ -100,8 +103,8 @@ unsigned nvme_ctrlr_ns_count(const struct nvme_ctrlr *ctrlr);
 const struct nvme_ns_info *nvme_ctrlr_ns_at(const struct nvme_ctrlr *ctrlr, unsigned index);
 const struct nvme_ns_info *nvme_ctrlr_ns(const struct nvme_ctrlr *ctrlr, uint32_t nsid);
 
-/* One admin command with up to 4096 bytes of data in either direction (copied). The status becomes an errno; @dw0 may be
- * NULL. -ETIMEDOUT has already asked for a reset. */
+/* One admin command with up to 4096 bytes of data in either direction (copied). The status becomes an errno; @dw0 may
+ * be NULL. -ETIMEDOUT has already asked for a reset. */
 struct nvme_admin {
 	struct nvme_command command;
 	void *data;                /* NULL: none */

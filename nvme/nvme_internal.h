@@ -2,10 +2,10 @@
 /*
  * What the files of the driver share.
  *
- * Who owns what: a queue pair, its rings, trackers and lines belong to its reactor; the controller, its admin queue pair and
- * namespaces to the home reactor. The minder (a fiber of the home reactor, ctrlr.c) is the only one that changes the
- * controller's state. It reaches the queue pairs of other reactors by reactor_call_nowait, and these reach the minder by a
- * message (ctrlr_poke).
+ * Who owns what: a queue pair, its rings, trackers and lines belong to its reactor; the controller, its admin queue
+ * pair and namespaces to the home reactor. The minder (a fiber of the home reactor, ctrlr.c) is the only one that
+ * changes the controller's state. It reaches the queue pairs of other reactors by reactor_call_nowait, and these reach
+ * the minder by a message (ctrlr_poke).
  *
  *   qpair states                  stop                    reclaim, restart
  *                   RUNNING ------------------> STOPPED ---------------------> RUNNING
@@ -145,7 +145,8 @@ struct nvme_ctrlr {
 };
 
 /* prp.c */
-/* Sets prp1 and prp2 of @command and fills the tracker's list. -EINVAL: a vector begins or ends inside a page where it may not;
+/* Sets prp1 and prp2 of @command and fills the tracker's list. -EINVAL: a vector begins or ends inside a page where it
+ * may not;
  * -EFAULT: no DMA memory. */
 int prp_build(struct tracker *tracker, const struct nvme_request *request, struct nvme_command *command) MUST_CHECK;
 
@@ -214,9 +215,11 @@ static inline void ctrlr_leave(struct nvme_ctrlr *ctrlr)
 int ctrlr_complain(struct nvme_ctrlr *ctrlr, int err, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Reads CSTS; true when the device is gone (and remembers it). */
 bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr);
-/* True when the registers read all ones (and remembers it), or the guard has said so. Says nothing of a reset under way. */
+/* True when the registers read all ones (and remembers it), or the guard has said so. Says nothing of a reset under
+ * way. */
 bool ctrlr_vanished(struct nvme_ctrlr *ctrlr);
-/* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed). */
+/* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed).
+ * */
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns);
 bool ctrlr_gone(const struct nvme_ctrlr *ctrlr);
 MAY_WAIT int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair));

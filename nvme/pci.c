@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What sysfs says of NVMe controllers. A device is a folder /sys/bus/pci/devices/ADDRESS; what is not there, or vanishes
- * while it is read (hot removal), is empty or -1: only the folder itself decides whether there is a device.
+ * What sysfs says of NVMe controllers. A device is a folder /sys/bus/pci/devices/ADDRESS; what is not there, or
+ * vanishes while it is read (hot removal), is empty or -1: only the folder itself decides whether there is a device.
  */
 #include "nvme/pci_internal.h"
 

@@ -29,8 +29,8 @@ static inline void pci_folder_close(DIR *folder)
 		closedir(folder);
 }
 
-/* Whether another device of the group keeps it from user space: no bridge, and with a driver that the kernel does not allow beside
- * vfio-pci. Fills which one, and its driver. */
+/* Whether another device of the group keeps it from user space: no bridge, and with a driver that the kernel does not
+ * allow beside vfio-pci. Fills which one, and its driver. */
 bool pci_group_blocker(const struct pci_device *device, char other[PCI_ADDRESS_BYTES], char driver[PCI_DRIVER_BYTES]);
 /* Fills `users` of each device. -ENOMEM. */
 int pci_users_fill(struct pci_device *devices, unsigned count) MUST_CHECK;

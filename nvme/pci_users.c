@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Who uses a controller. The kernel has no single answer, so everything that can stand for a controller becomes a *node*,
- * and the places where the kernel tells who uses nodes are gone through once, for all controllers together:
+ * Who uses a controller. The kernel has no single answer, so everything that can stand for a controller becomes a
+ * *node*, and the places where the kernel tells who uses nodes are gone through once, for all controllers together:
  *
  *   sysfs      holders/ of disks and partitions: device mapper and md
  *   procfs     self/mountinfo by device number, or by name where a filesystem has numbers of its own (btrfs); swaps;
@@ -131,8 +131,8 @@ static void disk_add(struct nodes *nodes, struct pci_device *device, const char 
 	pci_folder_close(folder);
 }
 
-/* Everything in a controller's or subsystem's folder that has a device number: disks have a size, the character devices of
- * namespaces (ng0n1) have none. The hidden disks behind a multipath one have no number. */
+/* Everything in a controller's or subsystem's folder that has a device number: disks have a size, the character devices
+ * of namespaces (ng0n1) have none. The hidden disks behind a multipath one have no number. */
 static void namespaces_add(struct nodes *nodes, struct pci_device *device, const char *folder_path)
 {
 	char path[PCI_PATH_BYTES], entry_path[PCI_PATH_BYTES];
@@ -184,7 +184,8 @@ static void entries_add(struct nodes *nodes, struct pci_device *device, const ch
 	pci_folder_close(folder);
 }
 
-/* What a user-space driver holds. Only under uio is an open config or BAR a sign of one: otherwise lspci may just look. */
+/* What a user-space driver holds. Only under uio is an open config or BAR a sign of one: otherwise lspci may just look.
+ * */
 static void user_space_add(struct nodes *nodes, struct pci_device *device)
 {
 	if (device->iommu_group >= 0)

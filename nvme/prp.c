@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Physical Region Page entries (NVMe Base 2.0, 4.1.1): PRP1 is where the data begins, anywhere in a page; everything after
- * begins on a page. Two pages fit into the command; more go into the tracker's list, of which one page is enough, since
- * TRANSFER_BYTES_MAX is what it describes.
+ * Physical Region Page entries (NVMe Base 2.0, 4.1.1): PRP1 is where the data begins, anywhere in a page; everything
+ * after begins on a page. Two pages fit into the command; more go into the tracker's list, of which one page is enough,
+ * since TRANSFER_BYTES_MAX is what it describes.
  */
 #include <errno.h>
 

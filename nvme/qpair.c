@@ -2,11 +2,11 @@
 /*
  * A queue pair on its reactor: submit, poll, complete.
  *
- * A command identifier is the index of its tracker and a number that grows with each use, so that an answer to an earlier command of
- * the tracker, given twice or late, is not taken for the answer to this one.
+ * A command identifier is the index of its tracker and a number that grows with each use, so that an answer to an
+ * earlier command of the tracker, given twice or late, is not taken for the answer to this one.
  *
- * There are depth - 1 trackers, one less than ring entries, so neither ring can overflow: an entry of the submission ring is
- * free at the latest when its command has completed. Requests beyond wait in line.
+ * There are depth - 1 trackers, one less than ring entries, so neither ring can overflow: an entry of the submission
+ * ring is free at the latest when its command has completed. Requests beyond wait in line.
  *
  * A turn of the poller: one doorbell write for whatever was submitted since the last, completions in order up to
  * COMPLETION_BATCH, one doorbell write for these, then what waits takes the trackers that became free.

@@ -2,9 +2,9 @@
 /*
  * A queue pair and time: commands that take too long, commands that are sent again later, and sleep.
  *
- * The trackers in `sent` are in order of sending, so only the first few need a look. A command that is too late is marked
- * and the minder is told; it asks the controller to abort it, and resets the controller when that does not help either
- * (ctrlr.c). The timer runs only while something is outstanding or delayed: an idle queue pair wakes nobody.
+ * The trackers in `sent` are in order of sending, so only the first few need a look. A command that is too late is
+ * marked and the minder is told; it asks the controller to abort it, and resets the controller when that does not help
+ * either (ctrlr.c). The timer runs only while something is outstanding or delayed: an idle queue pair wakes nobody.
  */
 #include <errno.h>
 #include <unistd.h>

@@ -38,7 +38,8 @@ struct nvme_transport_ops {
 	/* Makes the device unable to reach memory as far as the bus can (bus mastering off, DMA unmapped). May be called on a
 	 * reactor; idempotent; harmless when the device is gone. NULL: nothing beyond CC.EN = 0 exists. */
 	void (*stop_dma)(struct nvme_transport *transport);
-	/* Unmaps and closes; may block for a minute (VFIO's FLR), so it is called in a helper thread. Frees the transport. */
+	/* Unmaps and closes, in a thread of its own: the kernel may take a while (of a vanished VFIO device a child process takes the
+	 * longest part). Frees the transport. */
 	void (*release)(struct nvme_transport *transport);
 };
 
@@ -76,8 +77,9 @@ static inline bool nvme_transport_gone(struct nvme_transport *transport)
 }
 
 /* ---- what makes them (control thread or helper thread: they block) ---- */
-/* A device that vfio-pci has. One line in @message: object, cause, command that mends it. -ENODEV, -EBUSY (another process
- * holds it), -EACCES (group file), -ENOTSUP (no IOMMU), -ENOMEM (memlock limit), -EPERM (group with other devices). */
+/* A device that vfio-pci has. One line in @message: object, cause, command that mends it. -EINVAL (no address), -ENODEV,
+ * -EBUSY (another process holds it), -EACCES (group file), -ENOTSUP (no IOMMU), -ENOMEM (memlock limit), -EPERM (group
+ * with other devices). */
 int nvme_vfio_open(const char *address, struct nvme_transport **out, char *message, size_t message_size) MUST_CHECK;
 /* A device that uio_pci_generic has. Needs EAL with physical addresses. */
 int nvme_uio_open(const char *address, struct nvme_transport **out, char *message, size_t message_size) MUST_CHECK;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whoever closes a vanished VFIO device last stays in the kernel while it tries to reset what is not there: over a minute. A
- * thread of our own in that state keeps the whole process from ending. So a child gets copies of the descriptors and is the
- * last to let go; nobody waits for it. It lets go a moment later: once the kernel has noticed that the slot is empty it resets
- * nothing, and the slot is free at once.
+ * Whoever closes a vanished VFIO device last stays in the kernel while it tries to reset what is not there: over a
+ * minute. A thread of our own in that state keeps the whole process from ending. So a child gets copies of the
+ * descriptors and is the last to let go; nobody waits for it. It lets go a moment later: once the kernel has noticed
+ * that the slot is empty it resets nothing, and the slot is free at once.
  *
  * The child touches nothing but descriptors: it was forked from a process with threads.
  */

@@ -44,8 +44,8 @@ struct reactor_options {
 int reactor_group_create(const struct reactor_options *options, struct reactor_group **out) MUST_CHECK;
 /* Starts the threads (nothing to do when simulated). */
 int reactor_group_start(struct reactor_group *group) MUST_CHECK;
-/* Waits until no fiber runs any more: what goes on in the background of an end that its caller has seen already. False: some
- * still do after @timeout_ms. Control thread; the group is started. */
+/* Waits until no fiber runs any more: what goes on in the background of an end that its caller has seen already. False:
+ * some still do after @timeout_ms. Control thread; the group is started. */
 bool reactor_group_settle(struct reactor_group *group, unsigned timeout_ms) MUST_CHECK;
 /* Asks every reactor to stop after its current turn and joins the threads. All fibers must have ended; messages on the
  * way are not delivered. The group may be started again. */

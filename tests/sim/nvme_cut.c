@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The whole stack on simulated reactors: clients, filesystem, recording device (for the order of events only), NVMe driver, emulated
- * controller with a volatile write cache, memory. At a random moment the drive is pulled out, or loses power: what its
- * cache held is lost as the options say, torn where a cut can tear.
+ * The whole stack on simulated reactors: clients, filesystem, recording device (for the order of events only), NVMe
+ * driver, emulated controller with a volatile write cache, memory. At a random moment the drive is pulled out, or loses
+ * power: what its cache held is lost as the options say, torn where a cut can tear.
  *
- * Each round ends in: nobody waits any more, every request answered, a second filesystem on another device undisturbed. Then
- * the medium, as the drive left it, is looked at like a state of the explorer: fsck with its own replay, mount, the clients'
- * oracle, unmount, fsck.
+ * Each round ends in: nobody waits any more, every request answered, a second filesystem on another device undisturbed.
+ * Then the medium, as the drive left it, is looked at like a state of the explorer: fsck with its own replay, mount,
+ * the clients' oracle, unmount, fsck.
  */
 #include <errno.h>
 #include <getopt.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Trouble under the block layer: random I/O on an emulated NVMe drive that loses commands, answers errors, stops with a fatal status, or
- * is reset all the time; optionally pulled out and plugged in again under NVME_HOLD. Every block has one writer, which
- * knows what must be in it; every I/O counts its answers.
+ * Trouble under the block layer: random I/O on an emulated NVMe drive that loses commands, answers errors, stops with a
+ * fatal status, or is reset all the time; optionally pulled out and plugged in again under NVME_HOLD. Every block has
+ * one writer, which knows what must be in it; every I/O counts its answers.
  *
- * A round is one seed. It ends when all workers have done their share: no I/O lost, none answered twice, all data right,
- * by what the workers read meanwhile and by a last look at every block.
+ * A round is one seed. It ends when all workers have done their share: no I/O lost, none answered twice, all data
+ * right, by what the workers read meanwhile and by a last look at every block.
  */
 #include <errno.h>
 #include <getopt.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: what a controller reports by itself is read, told, and reported again the next time; and a controller that lost power is not
- * mistaken for one that was reset. Method: the scripted controller.
+ * Goal: what a controller reports by itself is read, told, and reported again the next time; and a controller that lost
+ * power is not mistaken for one that was reset. Method: the scripted controller.
  */
 #include <errno.h>
 #include <stdio.h>

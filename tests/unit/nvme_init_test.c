@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a controller that starts is described rightly and works, however old, small or odd it is; namespaces that lanefs cannot use
- * are refused with a reason. Method: the scripted controller.
+ * Goal: a controller that starts is described rightly and works, however old, small or odd it is; namespaces that
+ * lanefs cannot use are refused with a reason. Method: the scripted controller.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: PRPs describe exactly the pages of a request, whatever its shape, and a shape that they cannot describe is refused instead
- * of sent. Method: every kind of shape is built and read back by the rules of the specification, with IOVAs that are nowhere
- * contiguous and a list full of stale entries.
+ * Goal: PRPs describe exactly the pages of a request, whatever its shape, and a shape that they cannot describe is
+ * refused instead of sent. Method: every kind of shape is built and read back by the rules of the specification, with
+ * IOVAs that are nowhere contiguous and a list full of stale entries.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a queue pair takes any number of requests, sends them in order, rings once per batch, and answers each exactly once, in
- * whatever order, and with whatever nonsense in between, the controller answers. Method: the scripted controller, which watches
- * rings, identifiers and doorbells; the rig's requests watch their own answers.
+ * Goal: a queue pair takes any number of requests, sends them in order, rings once per batch, and answers each exactly
+ * once, in whatever order, and with whatever nonsense in between, the controller answers. Method: the scripted
+ * controller, which watches rings, identifiers and doorbells; the rig's requests watch their own answers.
  */
 #include <errno.h>
 #include <stdio.h>

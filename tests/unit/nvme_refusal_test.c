@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a controller that does not start is refused with the right errno and one line that names it and the cause, whatever it fails
- * at; nothing is left behind (no fiber, no timer, no memory, no transport), and the next attach works. Method: the scripted
- * controller, one fault per attach; then every fault at every admin command, and every allocation.
+ * Goal: a controller that does not start is refused with the right errno and one line that names it and the cause,
+ * whatever it fails at; nothing is left behind (no fiber, no timer, no memory, no transport), and the next attach
+ * works. Method: the scripted controller, one fault per attach; then every fault at every admin command, and every
+ * allocation.
  */
 #include <errno.h>
 #include <stdio.h>

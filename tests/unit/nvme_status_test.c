@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: every status that a controller can answer has an errno that its callers understand, words, and a verdict on sending again;
- * what the driver does not know is an error, never a success. Method: all 2^15 of them.
+ * Goal: every status that a controller can answer has an errno that its callers understand, words, and a verdict on
+ * sending again; what the driver does not know is an error, never a success. Method: all 2^15 of them.
  */
 #include <errno.h>
 #include <setjmp.h>

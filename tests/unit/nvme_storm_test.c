@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: whatever happens to the controller, whenever, under load: every request is answered exactly once, never while the controller can
- * reach its buffer, and what was acknowledged is what the namespace holds. A controller that vanishes ends everything with -ENODEV
- * soon, and tells it once; a stop keeps its deadline. Method: seeded storms on the scripted controller, on one to three reactors.
- * A failure names its round; RIG_SEED=n runs that one alone, RIG_ROUNDS=n as many, RIG_LOG=1 shows the driver's log.
+ * Goal: whatever happens to the controller, whenever, under load: every request is answered exactly once, never while
+ * the controller can reach its buffer, and what was acknowledged is what the namespace holds. A controller that
+ * vanishes ends everything with -ENODEV soon, and tells it once; a stop keeps its deadline. Method: seeded storms on
+ * the scripted controller, on one to three reactors. A failure names its round; RIG_SEED=n runs that one alone,
+ * RIG_ROUNDS=n as many, RIG_LOG=1 shows the driver's log.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Goal: a command that fails, or is late, or takes the controller down with it, is answered exactly once, with what came of it in the
- * end, in a time that can be told in advance; everything else goes on. Method: the scripted controller, in simulated time.
+ * Goal: a command that fails, or is late, or takes the controller down with it, is answered exactly once, with what
+ * came of it in the end, in a time that can be told in advance; everything else goes on. Method: the scripted
+ * controller, in simulated time.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -335,7 +336,8 @@ static void test_a_controller_that_does_not_come_back_is_dead(void **state)
 	assert_true(rig_logged(&rig, "the controller is dead: not ready within the 2000 ms"));
 }
 
-/* With CSTS.RDY = 0 before and after, only time lets it see CC.EN fall; alone on its reactor nothing else takes time. */
+/* With CSTS.RDY = 0 before and after, only time lets it see CC.EN fall; alone on its reactor nothing else takes time.
+ * */
 static void test_a_controller_that_is_never_ready_sees_every_attempt(void **state)
 {
 	rig_fini(&rig);
