@@ -66,8 +66,7 @@ MAY_WAIT int nvme_device_attach(struct nvme_device *device, const struct nvme_pl
 	return err;
 }
 
-/* The controller goes, orderly or as a matter of record, all within @deadline_ns. -ETIMEDOUT: the kernel still has it.
- * */
+/* The controller goes, orderly or as a matter of record, all within @deadline_ns. -ETIMEDOUT: the kernel still has it. */
 static MAY_WAIT int controller_release(struct nvme_device *device, uint64_t deadline_ns)
 {
 	struct nvme_ctrlr *ctrlr = device->ctrlr;

@@ -15,8 +15,7 @@
 enum { POLL_READY_US = 500 };
 
 /* Until CSTS.RDY is @ready. When it stops, a fatal status is waited for too: it ends with the reset, and when RDY was 0
- * all along nothing else tells when that is over; but one that stays is no reason to call a stopped controller running.
- * */
+ * all along nothing else tells when that is over; but one that stays is no reason to call a stopped controller running. */
 static MAY_WAIT int await_ready(struct nvme_ctrlr *ctrlr, bool ready)
 {
 	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->ready_timeout_ns;

@@ -218,8 +218,7 @@ bool ctrlr_check_gone(struct nvme_ctrlr *ctrlr);
 /* True when the registers read all ones (and remembers it), or the guard has said so. Says nothing of a reset under
  * way. */
 bool ctrlr_vanished(struct nvme_ctrlr *ctrlr);
-/* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed).
- * */
+/* Sleeps a moment in the minder; false when there is no sense in going on (gone, or the deadline of a stop has passed). */
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns);
 bool ctrlr_gone(const struct nvme_ctrlr *ctrlr);
 MAY_WAIT int for_each_qpair(struct nvme_ctrlr *ctrlr, int (*fn)(void *qpair));

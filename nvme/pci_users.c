@@ -184,8 +184,7 @@ static void entries_add(struct nodes *nodes, struct pci_device *device, const ch
 	pci_folder_close(folder);
 }
 
-/* What a user-space driver holds. Only under uio is an open config or BAR a sign of one: otherwise lspci may just look.
- * */
+/* What a user-space driver holds. Only under uio is an open config or BAR a sign of one: otherwise lspci may just look. */
 static void user_space_add(struct nodes *nodes, struct pci_device *device)
 {
 	if (device->iommu_group >= 0)

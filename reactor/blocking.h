@@ -10,8 +10,7 @@
 
 /* Returns what fn(arg) returned, or -ENOMEM when there is no thread. */
 MAY_WAIT int reactor_blocking(int (*fn)(void *arg), void *arg);
-/* The same, but gives up waiting after @deadline_ns: -ETIMEDOUT; fn goes on and @arg must stay valid until it is over.
- * */
+/* The same, but gives up waiting after @deadline_ns: -ETIMEDOUT; fn goes on and @arg must stay valid until it is over. */
 MAY_WAIT int reactor_blocking_for(int (*fn)(void *arg), void *arg, uint64_t deadline_ns);
 
 #endif

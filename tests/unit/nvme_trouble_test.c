@@ -336,8 +336,7 @@ static void test_a_controller_that_does_not_come_back_is_dead(void **state)
 	assert_true(rig_logged(&rig, "the controller is dead: not ready within the 2000 ms"));
 }
 
-/* With CSTS.RDY = 0 before and after, only time lets it see CC.EN fall; alone on its reactor nothing else takes time.
- * */
+/* With CSTS.RDY = 0 before and after, only time lets it see CC.EN fall; alone on its reactor nothing else takes time. */
 static void test_a_controller_that_is_never_ready_sees_every_attempt(void **state)
 {
 	rig_fini(&rig);
