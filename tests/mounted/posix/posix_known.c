@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Cases that are known to end differently than on ext4, each with the reason. doc/operating.md tells users the same. */
+#include "tests/mounted/posix/posix_check.h"
+
+static const struct known {
+	const char *name;   /* of the case */
+	const char *where;  /* words of which --on must have all, separated by commas */
+	const char *reason;
+} known[] = {
+	{NULL, NULL, NULL},
+};
+
+static bool has_word(const char *on, const char *word, size_t length)
+{
+	for (const char *at = on; *at; at = strchr(at, ',') + 1)
+		if (strncmp(at, word, length) == 0 && at[length] == ',')
+			return true;
+	return false;
+}
+
+static bool applies(const struct known *entry, const char *on)
+{
+	for (const char *word = entry->where;; word += strcspn(word, ",") + 1) {
+		const size_t length = strcspn(word, ",");
+		if (!has_word(on, word, length))
+			return false;
+		if (!word[length])
+			return true;
+	}
+}
+
+const char *known_difference(const char *name, const char *on)
+{
+	for (const struct known *entry = known; entry->name; entry++)
+		if (strcmp(entry->name, name) == 0 && applies(entry, on))
+			return entry->reason;
+	return NULL;
+}
+
+const char *known_name(unsigned index)
+{
+	return known[index].name;
+}
