@@ -25,6 +25,7 @@
 #include <sys/uio.h>
 
 #include "reactor/fiber.h"
+#include "reactor/latency.h"
 
 struct bdev;
 struct bdev_registry; /* the devices of one process part: one daemon or one test has one; nothing is global */
@@ -151,10 +152,9 @@ void bdev_channel_put(struct bdev_channel *channel);
 MAY_WAIT int bdev_remove(struct bdev_registry *registry, const char *name, uint64_t deadline_ns);
 
 /* ---- statistics ---- */
-enum { LATENCY_BUCKETS = 40 }; /* bucket i: [2^i, 2^(i+1)) ns */
 struct bdev_op_stats {
 	uint64_t count, bytes, errors, latency_total_ns;
-	uint64_t latency[LATENCY_BUCKETS];
+	uint64_t latency[LATENCY_BUCKETS]; /* reactor/latency.h */
 };
 struct bdev_stats {
 	struct bdev_op_stats op[IO_OP_COUNT];
@@ -163,8 +163,9 @@ struct bdev_stats {
 	uint64_t no_memory;  /* pieces that had to wait for the module */
 	uint64_t pool_waits; /* I/Os that had to wait for blockdev's own pools */
 	uint64_t retries, fua_writes;
+	uint64_t outstanding; /* pieces that the module has now */
 };
-/* Sum over reactors; approximate while I/O runs. Two KiB and a half: not for a fiber's stack. */
+/* Sum over reactors; approximate while I/O runs. Nine KiB: not for a fiber's stack. */
 void bdev_stats_read(struct bdev *bdev, struct bdev_stats *out);
 void bdev_for_each(struct bdev_registry *registry, void (*fn)(struct bdev *bdev, void *arg), void *arg);
 

@@ -105,6 +105,9 @@ void bdev_stats_read(struct bdev *bdev, struct bdev_stats *out)
 	for (unsigned i = 0; i < registry->home_count; i++)
 		if (bdev->channels[i] != NULL)
 			stats_add(out, &bdev->channels[i]->stats);
+	for (unsigned i = 0; i < registry->home_count; i++)
+		if (bdev->channels[i] != NULL)
+			out->outstanding += __atomic_load_n(&bdev->channels[i]->outstanding_count, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&registry->lock);
 }
 

@@ -139,14 +139,13 @@ static void io_count(const struct io *io)
 	struct bdev_stats *stats = &io->channel->stats;
 	struct bdev_op_stats *op = &stats->op[io->op];
 	const uint64_t latency_ns = reactor_now_ns() - io->progress.submitted_ns;
-	const unsigned bucket = 63 - (unsigned)__builtin_clzll(latency_ns | 1);
 	STAT_ADD(op->count, 1);
 	if (io->result == 0)
 		STAT_ADD(op->bytes, io->length);
 	else
 		STAT_ADD(op->errors, 1);
 	STAT_ADD(op->latency_total_ns, latency_ns);
-	STAT_ADD(op->latency[MIN(bucket, LATENCY_BUCKETS - 1u)], 1);
+	STAT_ADD(op->latency[latency_bucket(latency_ns)], 1);
 	if ((io->flags & IO_FUA) != 0)
 		STAT_ADD(stats->fua_writes, 1);
 }

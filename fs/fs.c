@@ -38,6 +38,7 @@ int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 		return error;
 	atomic_fetch_add(&fs->stop_messages, 1);
 	fs->error_block = block;
+	fs->error_time_s = reactor_wall_ns() / NS_PER_SEC;
 	snprintf(fs->error_text, sizeof(fs->error_text), "%s: %s", what, strerror(-error));
 	char place[40] = "";
 	if (block)
@@ -57,6 +58,8 @@ int fs_stop(struct fs *fs, int error, uint64_t block, const char *what)
 int fs_corrupt(struct fs *fs, uint64_t block, const char *field)
 {
 	const uint64_t before = atomic_fetch_add(&fs->corrupt_blocks, 1);
+	atomic_store(&fs->corrupt_last, block);
+	atomic_store(&fs->corrupt_last_s, reactor_wall_ns() / NS_PER_SEC);
 	if (before < 100)
 		log_error("%s: block %" PRIu64 ": bad %s: run fsck.lanefs%s", fs->bdev_name, block, field,
 			before == 99 ? " (further bad blocks are counted, not logged)" : "");
@@ -188,6 +191,25 @@ int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length
 
 /* ---- status ---- */
 
+void fs_get_errors(const struct fs *fs, struct fs_errors *out)
+{
+	const struct fs_state *state = &fs->journal->state;
+	*out = (struct fs_errors){.corrupt_blocks = atomic_load(&fs->corrupt_blocks),
+		.corrupt_last = atomic_load(&fs->corrupt_last), .corrupt_last_s = atomic_load(&fs->corrupt_last_s),
+		.count = le32_get(state->error_count), .error = fs_stopped(fs)};
+	if (out->error) {
+		out->block = fs->error_block;
+		out->time_s = fs->error_time_s;
+		memcpy(out->text, fs->error_text, sizeof(out->text));
+	} else if (le32_get(state->error_code)) {
+		out->earlier = true;
+		out->error = -(int)le32_get(state->error_code);
+		out->block = le64_get(state->error_block);
+		out->time_s = le64_get(state->error_sec);
+		snprintf(out->text, sizeof(out->text), "%.*s", (int)sizeof(state->error_text) - 1, state->error_text);
+	}
+}
+
 void fs_get_status(const struct fs *fs, struct fs_status *out)
 {
 	*out = (struct fs_status){.block_count = le64_get(fs->super.block_count), .replayed_groups = fs->replayed_groups,
@@ -217,7 +239,9 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 		out->transactions += owner->stats.transactions;
 		out->multi_owner_transactions += owner->stats.multi_owner;
 		out->loans += owner->stats.loans;
+		out->held_back_blocks += owner->alloc->held_back;
 	}
+	out->free_inodes = (out->free_blocks - MIN(out->free_blocks, out->held_back_blocks)) * FS_INODES_PER_BLOCK;
 	memcpy(out->error_text, fs->error_text, sizeof(out->error_text));
 	snprintf(out->bdev_name, sizeof(out->bdev_name), "%s", fs->bdev_name);
 }

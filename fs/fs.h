@@ -228,12 +228,25 @@ struct fs_status {
 	uint64_t inodes_cached, inodes_referenced, transactions, multi_owner_transactions, loans;
 	uint64_t orphans;               /* unlinked inodes that wait to be freed */
 	uint64_t replayed_groups, replayed_records;
+	uint64_t held_back_blocks;      /* free, but only unlink, truncate and privileged callers get them */
+	uint64_t free_inodes;           /* that the available space has room for */
 	uint64_t corrupt_blocks;
 	int error;
 	char error_text[128];
 	char bdev_name[128];
 };
 void fs_get_status(const struct fs *fs, struct fs_status *out);
+
+/* What went wrong. Times are seconds since 1970. Any reactor or the control thread. */
+struct fs_errors {
+	uint64_t corrupt_blocks, corrupt_last, corrupt_last_s; /* met by this mount; the last one, and when */
+	uint64_t count;                 /* how often this filesystem has stopped, by its state block */
+	uint64_t block, time_s;         /* of the last time; block 0: none */
+	int error;                      /* 0: never */
+	bool earlier;                   /* the last time was before this mount */
+	char text[128];
+};
+void fs_get_errors(const struct fs *fs, struct fs_errors *out);
 const struct bdev *fs_get_bdev(const struct fs *fs);
 
 #endif

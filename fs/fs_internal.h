@@ -66,14 +66,14 @@ struct fs {
 	atomic_bool stop_claimed;    /* somebody fills in why */
 	atomic_int stopped;          /* 0, or the sticky error */
 	char error_text[128];        /* written once, by whoever set stopped */
-	uint64_t error_block;
+	uint64_t error_block, error_time_s;
 	bool shut_down;              /* on request: nothing more is written */
 	struct message stopped_message;
 	atomic_uint stop_messages;   /* of a stop, on their way; and stops being sent */
 	bool mounted;                /* fs_mount has succeeded: whoever mounted wants to be told of a stop */
 	uint64_t free_blocks_at_mount, used_inodes_at_mount;
 	uint64_t replayed_groups, replayed_records;
-	atomic_ullong corrupt_blocks, tx_ids;
+	atomic_ullong corrupt_blocks, corrupt_last, corrupt_last_s, tx_ids;
 };
 
 static inline struct owner *owner_here(const struct fs *fs) { return fs->owners[reactor_index(reactor_self())]; }

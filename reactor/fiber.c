@@ -186,8 +186,10 @@ static void start_next_waiting(struct reactor *reactor)
 {
 	for (enum fiber_class class = 0; class < FIBER_CLASS_COUNT; class++) {
 		struct start_queue *queue = &reactor->waiting[class];
-		while (queue->head && try_start(reactor, queue->head, class))
+		while (queue->head && try_start(reactor, queue->head, class)) {
 			queue->head = queue->head->next;
+			stat_add(&reactor->stats.fibers_waiting, -1ull);
+		}
 	}
 }
 
@@ -202,6 +204,7 @@ void fiber_start_class(struct reactor *reactor, struct fiber_start *start, enum 
 	else
 		queue->head = start;
 	queue->tail = start;
+	stat_add(&reactor->stats.fibers_waiting, 1);
 }
 
 void fiber_start(struct fiber_start *start)

@@ -168,6 +168,12 @@ unsigned message_run(struct reactor *reactor, unsigned count_max)
 	return count;
 }
 
+unsigned message_waiting(const struct reactor *reactor)
+{
+	return (reactor->ring ? rte_ring_count(reactor->ring) : 0) +
+		__atomic_load_n(&reactor->overflow_count, __ATOMIC_RELAXED);
+}
+
 bool message_pending(struct reactor *reactor)
 {
 	return !rte_ring_empty(reactor->ring) || reactor->foreign_queue.head ||

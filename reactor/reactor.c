@@ -408,6 +408,9 @@ void reactor_stats_read(const struct reactor *reactor, struct reactor_stats *out
 	uint64_t *to = (uint64_t *)out;
 	for (size_t i = 0; i < sizeof(*out) / sizeof(*to); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	out->messages_waiting = message_waiting(reactor);
+	out->fibers_runnable = __atomic_load_n(&reactor->runnable, __ATOMIC_RELAXED);
+	out->core = (uint64_t)reactor->core;
 }
 
 /* ---- RCU ---- */

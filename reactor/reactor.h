@@ -132,6 +132,11 @@ static inline bool timer_running(const struct timer *timer) { return timer->reac
 struct reactor_stats {
 	uint64_t turns, busy_turns, sleeps, messages, fibers_started, fibers_running, fibers_peak;
 	uint64_t busy_ns; /* estimate of time in turns that did work */
+	/* Now: */
+	uint64_t messages_waiting; /* for this reactor, and what it could not send yet */
+	uint64_t fibers_runnable;
+	uint64_t fibers_waiting;   /* for a stack */
+	uint64_t core;
 };
 void reactor_stats_read(const struct reactor *reactor, struct reactor_stats *out);
 

@@ -168,6 +168,8 @@ void message_fini(struct reactor *reactor);
 unsigned message_flush(struct reactor *reactor);
 unsigned message_run(struct reactor *reactor, unsigned count_max);
 bool message_pending(struct reactor *reactor);
+/* How many have arrived and not run, and how many found their ring full. Any thread, approximate. */
+unsigned message_waiting(const struct reactor *reactor);
 bool message_can_flush(const struct reactor *reactor);
 void message_forget(struct reactor *reactor);
 

@@ -113,11 +113,14 @@ static void record(struct front_request *request, int error)
 		return;
 	struct fuse_front_op_stats *stats = &front_stats_here(request->session)->op[opcode];
 	uint64_t took_ns = front_clock_ns() - request->received_ns;
-	unsigned bucket = took_ns ? 63 - (unsigned)__builtin_clzll(took_ns) : 0;
 	front_count(&stats->count, 1);
 	front_count(&stats->errors, error != 0);
 	front_count(&stats->total_ns, took_ns);
-	front_count(&stats->latency[MIN(bucket, (unsigned)LATENCY_BUCKETS - 1)], 1);
+	front_count(&stats->latency[latency_bucket(took_ns)], 1);
+	if (opcode == FUSE_READ)
+		front_count(&stats->bytes, request->data_size);
+	else if (opcode == FUSE_WRITE && !error)
+		front_count(&stats->bytes, request->out.write.size);
 }
 
 /* An answer that never reached the kernel handed out no lookup counts after all. */

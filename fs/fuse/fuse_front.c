@@ -259,6 +259,7 @@ bool fuse_front_stats_read(const struct fuse_front *front, unsigned opcode, stru
 		out->count += read_counter(&stats->count);
 		out->errors += read_counter(&stats->errors);
 		out->total_ns += read_counter(&stats->total_ns);
+		out->bytes += read_counter(&stats->bytes);
 		for (unsigned bucket = 0; bucket < LATENCY_BUCKETS; bucket++)
 			out->latency[bucket] += read_counter(&stats->latency[bucket]);
 	}

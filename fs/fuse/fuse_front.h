@@ -54,7 +54,8 @@ void fuse_front_destroy(struct fuse_front *front);
 enum { FUSE_FRONT_OPCODE_COUNT = 54 };
 struct fuse_front_op_stats {
 	uint64_t count, errors, total_ns;
-	uint64_t latency[LATENCY_BUCKETS]; /* from reading the request to its answer; bucket i: [2^i, 2^(i+1)) ns */
+	uint64_t bytes;                    /* read or written */
+	uint64_t latency[LATENCY_BUCKETS]; /* from reading the request to its answer; reactor/latency.h */
 };
 /* Sum over the reactors. False when the opcode has no name (@out is zero). */
 bool fuse_front_stats_read(const struct fuse_front *front, unsigned opcode, struct fuse_front_op_stats *out);
