@@ -1,31 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * "[DIR] [--json]", as several subcommands take it.
+ * What the command lines of the subcommands have in common.
  */
 #ifndef LANEFS_CONTROL_ARGUMENTS_H
 #define LANEFS_CONTROL_ARGUMENTS_H
 
 #include "control/control.h"
 
+/* True when -h or --help is among the arguments: the text has been printed. */
+bool help_wanted(int argc, char **argv, const char *help);
+
+/* "[DIR] [--json]", and --prometheus where it is allowed. */
 struct show_arguments {
 	const char *directory; /* NULL: all */
-	bool json;
+	bool json, prometheus, prometheus_allowed;
 };
+/* True: go on; false: end with *status. */
+bool show_arguments_parse(int argc, char **argv, const char *help, struct show_arguments *out, int *status);
 
-static inline int show_arguments_parse(int argc, char **argv, struct show_arguments *out)
-{
-	*out = (struct show_arguments){};
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json"))
-			out->json = true;
-		else if (argv[i][0] == '-')
-			return control_fail(CONTROL_EXIT_USAGE, argv[i], "unknown flag; wanted: [DIR] [--json]");
-		else if (out->directory)
-			return control_fail(CONTROL_EXIT_USAGE, argv[i], "one DIR at most");
-		else
-			out->directory = argv[i];
-	}
-	return CONTROL_EXIT_OK;
-}
+/* "4096", "64K", "1.5G", "2T", binary; also with "iB" after the letter. -EINVAL, -ERANGE. */
+int size_parse(const char *text, uint64_t *bytes) MUST_CHECK;
 
 #endif

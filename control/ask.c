@@ -125,16 +125,22 @@ static int print_json(struct json_object *result)
 	return CONTROL_EXIT_OK;
 }
 
+int control_collect(const char *directory, const char *method, struct json_object **answers)
+{
+	*answers = collected = json_object_new_array();
+	return control_each(directory, method, NULL, collect_json);
+}
+
 int control_each_json(const char *directory, const char *method)
 {
+	struct json_object *answers;
 	int status;
 
 	if (directory)
 		return control_each(directory, method, NULL, print_json);
-	collected = json_object_new_array();
-	status = control_each(NULL, method, NULL, collect_json);
-	print_json(collected);
-	json_object_put(collected);
+	status = control_collect(NULL, method, &answers);
+	print_json(answers);
+	json_object_put(answers);
 	return status;
 }
 

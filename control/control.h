@@ -39,6 +39,8 @@ int control_fail(int status, const char *object, const char *text);
  * The worst status wins. @params may be NULL; with several daemons it must be. */
 int control_each(const char *directory, const char *method, struct json_object *params,
 	int (*fn)(struct json_object *result));
+/* The same, into an array of the answers, the caller's. */
+int control_collect(const char *directory, const char *method, struct json_object **answers);
 /* The same, printing the answer as it is; without a directory an array of the answers. */
 int control_each_json(const char *directory, const char *method);
 /* Asks the daemon of one mount and waits as long as it takes. The answer is the caller's. @params is taken over. */

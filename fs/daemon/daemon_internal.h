@@ -137,6 +137,13 @@ struct device_facts {
 	struct nvme_ctrlr_info info; /* of the last controller */
 };
 
+/* Of a target that is a path: see kernel_device.c. */
+struct kernel_device {
+	bool looked;
+	char kind[16];    /* "file", "block device"; "": neither */
+	char model[96], serial[96];
+};
+
 struct daemon {
 	const struct mount_config *config;
 	enum daemon_state state;
@@ -157,6 +164,7 @@ struct daemon {
 	struct removal removal;
 	struct hotplug hotplug;
 	struct device_facts facts;
+	struct kernel_device kernel_device;
 	struct fiber_start early_give_up; /* reactor 0's */
 	char *message;
 	size_t message_size;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <libmount/libmount.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -268,6 +269,66 @@ int options_apply_off(struct mount_config *config, const char *name)
 		return -EINVAL;
 	*(bool *)((char *)config + row->field) = row->kind == OPTION_CLEAR;
 	return 0;
+}
+
+/* ---- what is in force ---- */
+static void show(char *out, size_t out_size, const char *format, ...) PRINTF_LIKE(3, 4);
+static void show(char *out, size_t out_size, const char *format, ...)
+{
+	size_t used = strlen(out);
+	va_list args;
+
+	if (used && used + 1 < out_size)
+		strcpy(out + used++, ",");
+	va_start(args, format);
+	vsnprintf(out + used, out_size - used, format, args);
+	va_end(args);
+}
+
+static void show_row(const struct option_row *row, const struct mount_config *config, char *out, size_t out_size)
+{
+	const char *field = (const char *)config + row->field;
+	uint64_t number;
+
+	switch (row->kind) {
+	case OPTION_SET:
+		if (*(const bool *)field)
+			show(out, out_size, "%s", row->name);
+		break;
+	case OPTION_NUMBER: case OPTION_SIZE: case OPTION_SECONDS:
+		number = *(const uint64_t *)field;
+		if (number && row->kind == OPTION_SIZE)
+			show(out, out_size, "%s=%lluK", row->name, (unsigned long long)number >> 10);
+		else if (number)
+			show(out, out_size, "%s=%llu", row->name,
+				(unsigned long long)(row->kind == OPTION_SECONDS ? number / 1000 : number));
+		break;
+	case OPTION_LCORES:
+		for (unsigned i = 0; i < config->core_count; i++) {
+			if (i == 0)
+				show(out, out_size, "lcores=%u@%d", i, config->cores[i]);
+			else
+				snprintf(out + strlen(out), out_size - strlen(out), ":%u@%d", i, config->cores[i]);
+		}
+		break;
+	case OPTION_REMOVAL:
+		if (config->hold_on_removal)
+			show(out, out_size, "on_removal=wait=%llu", (unsigned long long)config->hold_ms / 1000);
+		break;
+	default:
+		break;
+	}
+}
+
+void options_show(const struct mount_config *config, char *out, size_t out_size)
+{
+	out[0] = '\0';
+	if (!config->read_only)
+		show(out, out_size, "rw");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		show_row(&rows[i], config, out, out_size);
+	if (!config->noatime && !config->strictatime)
+		show(out, out_size, "relatime");
 }
 
 /* The command line wins over the file that it names: first only that file is looked for. */

@@ -63,6 +63,9 @@ int options_resolve(struct mount_config *config, char *message, size_t message_s
 /* Reactors to start and their cores (NULL when the default placement is wanted). */
 unsigned options_reactor_count(const struct mount_config *config);
 
+/* What is in force, as one could say it after -o. Cut off where it does not fit. */
+void options_show(const struct mount_config *config, char *out, size_t out_size);
+
 /* Makes the path in a TARGET absolute; one without a path stays as it is. -errno. */
 int target_resolve(char target[PATH_MAX]) MUST_CHECK;
 
