@@ -23,6 +23,7 @@ int alloc_create(struct owner *owner)
 	owner->alloc = alloc;
 	alloc->owner = owner;
 	freespace_pool_init(&alloc->pool);
+	fiber_cond_init(&alloc->unmapped);
 	alloc->data.tail = &alloc->data.head;
 	alloc->metadata.tail = &alloc->metadata.head;
 	alloc->ag_count = owner->index < total ? (total - owner->index - 1) / fs->owner_count + 1 : 0;
@@ -35,6 +36,7 @@ int alloc_create(struct owner *owner)
 		ag->number = owner->index + i * fs->owner_count;
 		fiber_cond_init(&ag->loaded_cond);
 		freespace_init(&ag->space, &alloc->pool);
+		freespace_init(&ag->undiscarded, &alloc->pool);
 		blocks += ag_block_count(&fs->super, ag->number);
 	}
 	alloc->held_back = MIN(MAX(blocks / HELD_BACK_SHARE, (uint64_t)HELD_BACK_MIN), (uint64_t)HELD_BACK_MAX);
@@ -58,8 +60,10 @@ void alloc_destroy(struct owner *owner)
 	quarantine_drop(alloc->data.head);
 	quarantine_drop(alloc->metadata.head);
 	quarantine_drop(alloc->quarantined_free);
-	for (unsigned i = 0; alloc->ags && i < alloc->ag_count; i++)
+	for (unsigned i = 0; alloc->ags && i < alloc->ag_count; i++) {
 		freespace_clear(&alloc->ags[i].space);
+		freespace_clear(&alloc->ags[i].undiscarded);
+	}
 	freespace_pool_fini(&alloc->pool);
 	free(alloc->ags);
 	free(alloc);
@@ -78,16 +82,39 @@ static bool owns(const struct owner *owner, uint64_t block)
 	return owner_of_ag(owner->fs, ag_of_block(owner->fs, block)) == owner;
 }
 
-void alloc_give_back(struct alloc *alloc, struct run run)
+static void put_back(struct alloc *alloc, struct ag *ag, struct run run)
 {
 	const struct fs *fs = alloc->owner->fs;
-	struct ag *ag = alloc_ag(alloc, ag_of_block(fs, run.block));
 	assert(ag->loaded);
 	if (freespace_add(&ag->space, ag_relative(fs, run.block), run.count)) {
 		log_warn("AG %u: no memory to keep %u free blocks in mind; they come back with the next mount", ag->number, run.count);
 		return;
 	}
 	alloc->free_blocks += run.count;
+}
+
+void alloc_give_back(struct alloc *alloc, struct run run)
+{
+	struct ag *ag = alloc_ag(alloc, ag_of_block(alloc->owner->fs, run.block));
+	ag->freed_since_trim = true;
+	put_back(alloc, ag, run);
+}
+
+int alloc_lift(struct alloc *alloc, struct ag *ag, struct run run)
+{
+	const int error = freespace_remove(&ag->space, ag_relative(alloc->owner->fs, run.block), run.count);
+	if (error)
+		return error;
+	alloc->free_blocks -= run.count;
+	alloc->unmapping_blocks += run.count;
+	return 0;
+}
+
+void alloc_put_down(struct alloc *alloc, struct run run)
+{
+	alloc->unmapping_blocks -= run.count;
+	put_back(alloc, alloc_ag(alloc, ag_of_block(alloc->owner->fs, run.block)), run);
+	fiber_cond_broadcast(&alloc->unmapped);
 }
 
 void alloc_release(struct owner *owner, struct run run)
@@ -103,7 +130,8 @@ static uint64_t within_limit(const struct alloc *alloc, unsigned flags)
 {
 	if (flags & ALLOC_HELD_BACK)
 		return UINT64_MAX;
-	return alloc->free_blocks > alloc->held_back ? alloc->free_blocks - alloc->held_back : 0;
+	const uint64_t blocks = alloc->free_blocks + alloc->undiscarded_blocks + alloc->unmapping_blocks;
+	return blocks > alloc->held_back ? blocks - alloc->held_back : 0;
 }
 
 static bool take_from(struct alloc *alloc, struct ag *ag, struct freespace_wish wish, unsigned flags, struct run *out)
@@ -120,7 +148,7 @@ static bool take_from(struct alloc *alloc, struct ag *ag, struct freespace_wish 
 	return true;
 }
 
-int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out)
+static MAY_WAIT int take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out)
 {
 	struct alloc *alloc = owner->alloc;
 	const struct fs *fs = owner->fs;
@@ -151,6 +179,15 @@ int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t m
 			break;
 	}
 	return -ENOSPC;
+}
+
+int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out)
+{
+	int error;
+	do {
+		error = take_own(owner, goal, want, min, flags, out);
+	} while (error == -ENOSPC && discard_yield(owner->alloc));
+	return error;
 }
 
 int alloc_run(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out)
@@ -220,6 +257,7 @@ void alloc_quarantine(struct alloc *alloc, struct run run, enum run_kind kind, u
 	*quarantine->tail = entry;
 	quarantine->tail = &entry->next;
 	quarantine->blocks += run.count;
+	discard_freed(alloc);
 }
 
 static void quarantine_release(struct alloc *alloc, struct quarantine *quarantine, uint64_t through)
@@ -229,7 +267,8 @@ static void quarantine_release(struct alloc *alloc, struct quarantine *quarantin
 		if (!(quarantine->head = entry->next))
 			quarantine->tail = &quarantine->head;
 		quarantine->blocks -= entry->run.count;
-		alloc_give_back(alloc, entry->run);
+		if (!discard_take(alloc, entry->run))
+			alloc_give_back(alloc, entry->run);
 		entry->next = alloc->quarantined_free;
 		alloc->quarantined_free = entry;
 	}

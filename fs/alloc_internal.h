@@ -4,6 +4,7 @@
 #define LANEFS_FS_ALLOC_INTERNAL_H
 
 #include "fs/alloc.h"
+#include "fs/discard.h"
 #include "fs/freespace.h"
 
 enum { LOANS_MAX = 64, LOAN_BLOCKS_MAX = 4096 /* 16 MiB */ };
@@ -13,6 +14,10 @@ struct ag {
 	bool loaded, loading;
 	struct fiber_cond loaded_cond;
 	struct freespace space;
+	struct freespace undiscarded;   /* free and durable, not yet unmapped; in no other tree */
+	/* A trim that walked the whole AG left nothing of at least trimmed_min blocks, unless something was freed since. */
+	bool freed_since_trim;
+	uint32_t trimmed_min;           /* 0: none did */
 };
 
 /* A freed run that may not be reused yet. */
@@ -20,6 +25,7 @@ struct quarantined {
 	struct quarantined *next;
 	struct run run;
 	uint64_t part;                  /* number of the freeing part in this owner's stream */
+	bool discarded_early;           /* sabotage */
 };
 struct quarantine {
 	struct quarantined *head, **tail;
@@ -33,6 +39,10 @@ struct alloc {
 	struct ag *ags;                 /* ags[i].number = owner index + i * owners */
 	unsigned rotor, spread_rotor;
 	uint64_t free_blocks;           /* in the free trees of loaded AGs */
+	uint64_t unmapping_blocks;      /* out of them while the device unmaps */
+	uint64_t undiscarded_blocks;    /* in the undiscarded trees */
+	struct fiber_cond unmapped;     /* some came back */
+	struct discard *discard;        /* NULL: off */
 	uint64_t held_back;
 	struct freespace_pool pool;
 	struct quarantine data, metadata;
@@ -47,6 +57,9 @@ struct ag *alloc_ag(struct alloc *alloc, uint32_t number);
 MAY_WAIT int alloc_load(struct owner *owner, struct ag *ag) MUST_CHECK;
 /* Puts blocks of a loaded AG of this owner into its free tree; without memory they stay unused until the next mount. */
 void alloc_give_back(struct alloc *alloc, struct run run);
+/* Takes a run out of the free tree of its AG while the device unmaps it, and puts it back. -ENOMEM. */
+int alloc_lift(struct alloc *alloc, struct ag *ag, struct run run) MUST_CHECK;
+void alloc_put_down(struct alloc *alloc, struct run run);
 void alloc_quarantine(struct alloc *alloc, struct run run, enum run_kind kind, uint64_t part);
 MAY_WAIT int alloc_borrow(struct owner *owner, uint32_t want, uint32_t min, unsigned flags) MUST_CHECK;
 bool alloc_take_loan(struct alloc *alloc, uint32_t want, uint32_t min, struct run *out);

@@ -73,6 +73,8 @@ int fs_shutdown(struct fs *fs)
 	return 0;
 }
 
+void fs_call_off(struct fs *fs) { atomic_store(&fs->called_off, true); }
+
 /* ---- sync ---- */
 
 static MAY_WAIT int sync_owner(void *arg)
@@ -128,67 +130,6 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	return 0;
 }
 
-/* ---- trim ---- */
-
-struct trim {
-	struct owner *owner;
-	uint64_t first, end;            /* device blocks */
-	uint64_t min_blocks;
-	uint64_t trimmed;
-};
-
-/* Takes a run out of the free tree while it is unmapped, so that nobody writes to it meanwhile. */
-static MAY_WAIT int trim_ag(struct trim *trim, struct ag *ag)
-{
-	struct owner *owner = trim->owner;
-	int error = alloc_load(owner, ag);
-	const uint64_t base = ag_first_block(&owner->fs->super, ag->number);
-	uint32_t from = 0, start, count;
-	while (!error && freespace_next(&ag->space, from, &start, &count)) {
-		from = start + count;
-		const uint64_t first = MAX(base + start, trim->first), end = MIN(base + start + count, trim->end);
-		if (first >= end || end - first < trim->min_blocks)
-			continue;
-		const struct run run = {.block = first, .count = (uint32_t)(end - first)};
-		if (freespace_remove(&ag->space, (uint32_t)(first - base), run.count))
-			return -ENOMEM;
-		owner->alloc->free_blocks -= run.count;
-		struct io io;
-		io_prepare(&io, owner->channel, IO_UNMAP, NULL, run.block << FS_BLOCK_SHIFT, (uint64_t)run.count << FS_BLOCK_SHIFT);
-		error = io_run(&io);
-		alloc_give_back(owner->alloc, run);
-		trim->trimmed += error ? 0 : run.count;
-	}
-	return error;
-}
-
-static MAY_WAIT int trim_owner(void *arg)
-{
-	struct trim *trim = arg;
-	const struct alloc *alloc = trim->owner->alloc;
-	int error = 0;
-	for (unsigned i = 0; i < alloc->ag_count && !error; i++)
-		error = trim_ag(trim, &alloc->ags[i]);
-	return error;
-}
-
-int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed)
-{
-	*out_trimmed = 0;
-	int error = fs_may_change(fs);
-	const uint64_t size = le64_get(fs->super.block_count) << FS_BLOCK_SHIFT;
-	if (error || offset >= size)
-		return error ? error : -EINVAL;
-	length = MIN(length, size - offset);
-	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
-		struct trim trim = {.owner = fs->owners[i], .first = div_round_up(offset, FS_BLOCK_SIZE),
-			.end = (offset + length) >> FS_BLOCK_SHIFT, .min_blocks = MAX(div_round_up(min_length, FS_BLOCK_SIZE), (uint64_t)1)};
-		error = reactor_call(fs->owners[i]->reactor, trim_owner, &trim);
-		*out_trimmed += trim.trimmed << FS_BLOCK_SHIFT;
-	}
-	return error;
-}
-
 /* ---- status ---- */
 
 void fs_get_errors(const struct fs *fs, struct fs_errors *out)
@@ -240,6 +181,13 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 		out->multi_owner_transactions += owner->stats.multi_owner;
 		out->loans += owner->stats.loans;
 		out->held_back_blocks += owner->alloc->held_back;
+		struct discard_stats discards;
+		discard_stats_read(owner, &discards);
+		out->discards += discards.runs;
+		out->discarded_bytes += discards.blocks << FS_BLOCK_SHIFT;
+		out->discards_failed += discards.failed;
+		out->discard_skipped_bytes += discards.skipped_blocks << FS_BLOCK_SHIFT;
+		out->discard_waiting_bytes += discards.waiting_blocks << FS_BLOCK_SHIFT;
 	}
 	out->free_inodes = (out->free_blocks - MIN(out->free_blocks, out->held_back_blocks)) * FS_INODES_PER_BLOCK;
 	memcpy(out->error_text, fs->error_text, sizeof(out->error_text));
@@ -252,7 +200,7 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 bool sabotage(enum sabotage what)
 {
 	static const char *const names[SABOTAGE_COUNT] = {"no-group-flush", "early-tail", "no-quarantine", "no-previous-crc",
-		"no-fsync-flush", "early-home", "no-full-image", "split-tx"};
+		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard"};
 	const char *wanted = getenv("LANEFS_SABOTAGE");
 	return wanted && strstr(wanted, names[what]);
 }

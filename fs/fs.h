@@ -214,8 +214,13 @@ struct fs_statfs {
 	uint64_t files, free_files;
 };
 MAY_WAIT int fs_statfs(struct fs *fs, struct fs_statfs *out);
-/* Unmaps free space of [offset, offset + length) in runs of at least min_length bytes. */
+/* Unmaps free space of [offset, offset + length) in runs of at least min_length bytes; places are those of the device. What
+ * was removed before the call counts as free. Other operations go on meanwhile. *out_trimmed: bytes, also after an error.
+ * -EINVAL (offset past the end, length below a block, min_length above a group), -EROFS, -EOPNOTSUPP (the device cannot),
+ * -EINTR (fs_call_off, or the fiber's ticket was cancelled), errors of the device. Any owner. */
 MAY_WAIT int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed);
+/* A trim that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
+void fs_call_off(struct fs *fs);
 /* As FS_IOC_SHUTDOWN with NOLOGFLUSH: the filesystem stops; nothing more is written. */
 MAY_WAIT int fs_shutdown(struct fs *fs);
 
@@ -227,6 +232,9 @@ struct fs_status {
 	uint64_t cache_bytes, cache_limit_bytes, cache_dirty_bytes, cache_hits, cache_misses;
 	uint64_t inodes_cached, inodes_referenced, transactions, multi_owner_transactions, loans;
 	uint64_t orphans;               /* unlinked inodes that wait to be freed */
+	uint64_t discards, discarded_bytes, discards_failed; /* in the background, since mount; failed: commands */
+	uint64_t discard_skipped_bytes; /* freed and used again without: space was short, or the list long */
+	uint64_t discard_waiting_bytes; /* free, not yet discarded */
 	uint64_t replayed_groups, replayed_records;
 	uint64_t held_back_blocks;      /* free, but only unlink, truncate and privileged callers get them */
 	uint64_t free_inodes;           /* that the available space has room for */

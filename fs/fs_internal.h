@@ -8,6 +8,7 @@
  *   cache.c      metadata blocks of one owner        tx.c         reserve, prepare, apply over several owners
  *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
  *   tree.c       B+trees (plan, apply)               dir.c, map.c directories and extent maps on trees
+ *   discard.c, trim.c   telling the device what is free
  *   range.c      file-range locks                    namei*.c, file*.c, attr.c, xattr.c   the operations of fs.h
  */
 #ifndef LANEFS_FS_FS_INTERNAL_H
@@ -70,6 +71,7 @@ struct fs {
 	bool shut_down;              /* on request: nothing more is written */
 	struct message stopped_message;
 	atomic_uint stop_messages;   /* of a stop, on their way; and stops being sent */
+	atomic_bool called_off;      /* nothing long goes on: the filesystem is about to be unmounted */
 	bool mounted;                /* fs_mount has succeeded: whoever mounted wants to be told of a stop */
 	uint64_t free_blocks_at_mount, used_inodes_at_mount;
 	uint64_t replayed_groups, replayed_records;
@@ -133,6 +135,7 @@ enum sabotage {
 	SABOTAGE_EARLY_HOME,          /* home writes before their records are durable */
 	SABOTAGE_NO_FULL_IMAGE,       /* first touch logs only the byte range */
 	SABOTAGE_SPLIT_TX,            /* the cut does not keep transactions of several owners whole */
+	SABOTAGE_EARLY_DISCARD,       /* freed blocks are unmapped before the group that freed them is durable */
 	SABOTAGE_COUNT,
 };
 #ifdef LANEFS_SABOTAGE

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fs/discard.h"
 #include "fs/inode.h"
 #include "fs/replay.h"
 
@@ -143,6 +144,7 @@ static int owner_fill(void *arg)
 static void owner_free(struct owner *owner)
 {
 	inode_table_destroy(owner);
+	discard_destroy(owner);
 	alloc_destroy(owner);
 	tx_pool_destroy(owner);
 	cache_destroy(owner);
@@ -223,6 +225,7 @@ static MAY_WAIT void drain_messages(struct fs *fs)
 
 static MAY_WAIT void fs_close(struct fs *fs)
 {
+	discards_stop(fs);
 	for_each_owner(fs, owner_close);
 	drain_messages(fs);
 	journal_destroy(fs);
@@ -360,6 +363,8 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	if (!error && le32_get(replay->state.error_code))
 		log_warn("%s: an earlier mount stopped (%.*s): run fsck.lanefs", fs->bdev_name,
 			(int)sizeof(replay->state.error_text), replay->state.error_text);
+	if (!error && (error = discards_start(fs)))
+		complain(mount, error, "no memory for discarding");
 	if (replay->groups && !error)
 		log_info("%s: replayed %" PRIu64 " journal groups (%" PRIu64 " records)%s", fs->bdev_name, replay->groups, replay->records,
 			fs->read_only ? " in memory" : "");
@@ -423,6 +428,7 @@ int fs_unmount(struct fs *fs)
 	for_each_owner(fs, owner_quiet);
 	uint64_t free_blocks, used_inodes;
 	int error = fs->read_only ? 0 : journal_checkpoint(fs);
+	discards_drain(fs);
 	fs_totals(fs, &free_blocks, &used_inodes);
 	const int finish_error = journal_finish(fs, free_blocks, used_inodes);
 	if (fs_stopped(fs))

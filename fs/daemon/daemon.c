@@ -346,6 +346,8 @@ static int daemon_finish(struct daemon *daemon)
 	daemon->state = DAEMON_CLOSING;
 	if (daemon->removal.held)
 		removal_give_up(daemon);
+	if (daemon->fs)
+		fs_call_off(daemon->fs);
 	if (daemon->group && tasks_drain(daemon, false, FINISH_STEP_MS))
 		log_error("%s: something that was begun for the control socket does not end", daemon->config->target);
 	if (daemon->front && !daemon->stuck && task_run(daemon, front_stop, limit_ms))

@@ -6,6 +6,7 @@
  *   daemon_loop.c     waiting, unmounting             daemon_device_rpc.c  what may be asked of the device
  *   daemon_task.c     work for reactor 0              daemon_emu_rpc.c     the same of an emulated one
  *   daemon_removal.c  the device leaves, or is away   daemon_hotplug.c     devices that appear
+ *                                                     daemon_space_rpc.c   what takes long
  *
  * All of struct daemon belongs to the control thread, except where said. The control thread never waits for reactor 0
  * while the mount is served: it starts a task there and goes on.
@@ -195,6 +196,10 @@ int daemon_rpc(void *arg, const char *method, struct json_object *params, struct
 /* "starting", "mounted", "waiting" (for the device), "detached", "closing". */
 const char *daemon_state_name(const struct daemon *daemon);
 void facts_refresh(struct daemon *daemon);
+
+/* ---- daemon_space_rpc.c ---- */
+/* trim. RPC_METHOD_NOT_FOUND: none of these. */
+int space_rpc(struct daemon *daemon, const char *method, struct json_object *params, char *message, size_t message_size);
 
 /* ---- daemon_device_rpc.c ---- */
 /* RPC_METHOD_NOT_FOUND: none of these. */

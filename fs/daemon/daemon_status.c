@@ -164,6 +164,12 @@ static void add_filesystem(struct json_object *status, const struct daemon *daem
 	put_number(object, "mount_generation", figures.mount_generation);
 	json_object_object_add(object, "read_only", json_object_new_boolean(fs_read_only(daemon->fs)));
 
+	object = status_object(status, "discard");
+	put_number(object, "commands", figures.discards);
+	put_number(object, "bytes", figures.discarded_bytes);
+	put_number(object, "failed", figures.discards_failed);
+	put_number(object, "skipped_bytes", figures.discard_skipped_bytes);
+	put_number(object, "waiting_bytes", figures.discard_waiting_bytes);
 	status_journal(status, &figures);
 	status_cache(status, &figures);
 }
@@ -323,5 +329,7 @@ int daemon_rpc(void *arg, const char *method, struct json_object *params, struct
 		*result = daemon_stats(daemon);
 		return 0;
 	}
-	return device_rpc(daemon, method, params, result, message, message_size);
+	int code = space_rpc(daemon, method, params, message, message_size);
+
+	return code == RPC_METHOD_NOT_FOUND ? device_rpc(daemon, method, params, result, message, message_size) : code;
 }

@@ -10,12 +10,15 @@
  * | has claimed its ticket               | has begun to change something: it is answered when it has ended           |
  *
  * The operation behind an early answer stays parked with its buffers until the device is back or given up; then it
- * changes nothing (fs_ticket in fs.h), and its own answer is dropped. Normally an INTERRUPT is a mark only.
+ * changes nothing (fs_ticket in fs.h), and its own answer is dropped. Normally an INTERRUPT is a mark only; FITRIM is
+ * called off in the same way at any time.
  *
  * A request is at the door of the reactor that received it; INTERRUPT finds it there.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 #include "fs/fuse/front_request.h"
 
@@ -56,11 +59,18 @@ static void leave_door(struct front_request *request)
 	front_count(&hold_here(request->session)->count, (uint64_t)-1);
 }
 
+/* FITRIM may take long, changes nothing that anybody could see, and ends when its ticket is cancelled. */
+static bool looks_at_ticket(const struct front_request *request)
+{
+	const struct fuse_ioctl_in *in = request->call.in;
+	return request->header->opcode == FUSE_IOCTL && in->cmd == FITRIM;
+}
+
 void front_interrupt(struct front_request *request)
 {
 	struct front_session *session = request->session;
 	request->interrupted = true;
-	if (!hold_here(session)->held)
+	if (!hold_here(session)->held && !looks_at_ticket(request))
 		return;
 	if (request->at_door) {
 		leave_door(request);

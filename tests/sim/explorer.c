@@ -35,9 +35,9 @@ struct explorer {
 	size_t entry_count;
 	uint64_t random;
 	/* results */
-	uint64_t states, violations, cuts_in_recovery, journal_bytes_written, wraps, multi_owner;
+	uint64_t states, violations, cuts_in_recovery, journal_bytes_written, wraps, multi_owner, discards;
 	bool *written;                  /* entry is in `durable` */
-	bool quiet, trace;
+	bool quiet, trace, discard;
 };
 
 /* ---- the run that is recorded ---- */
@@ -99,7 +99,7 @@ static __attribute__((noinline)) struct record_log *record_run(struct explorer *
 		.size = explorer->size, .asynchronous = true, .record = true};
 	sim_create(&sim, &options);
 	sim.trace = explorer->trace;
-	const struct fs_mount_options mount = {.cache_bytes = MIB(1), .commit_ms = 5};
+	const struct fs_mount_options mount = {.cache_bytes = MIB(1), .commit_ms = 5, .discard = explorer->discard};
 	if (sim_mount(&sim, &mount))
 		sim_fail("explorer: mount: %s", sim.message);
 	for (unsigned i = 0; i < CLIENTS; i++) {
@@ -114,6 +114,9 @@ static __attribute__((noinline)) struct record_log *record_run(struct explorer *
 	explorer->journal_bytes_written = status.journal_group_bytes;
 	explorer->wraps = status.journal_group_bytes / explorer->journal_bytes;
 	explorer->multi_owner = status.multi_owner_transactions;
+	explorer->discards = status.discards;
+	if (explorer->discard && explorer->ops >= 100 && !explorer->discards)
+		sim_fail("explorer: nothing was discarded (seed %" PRIu64 ")", explorer->seed);
 	if (sim_unmount(&sim) || sim.stopped)
 		sim_fail("explorer: unmount failed");
 	struct record_log *log = bdev_record_log(sim_bdev(&sim, "record"));
@@ -153,10 +156,11 @@ static void write_torn(uint8_t *image, const struct record_entry *write, uint64_
 			memcpy(image + write->offset + at, write->data + at, MIN(piece, write->length - at));
 }
 
+/* What is unmapped holds anything afterwards: what nobody ever wrote, so that it shows when somebody still needs it. */
 static void apply_write(uint8_t *image, const struct record_entry *write)
 {
 	if (write->kind == RECORD_UNMAP)
-		memset(image + write->offset, 0, write->length);
+		memset(image + write->offset, 0xdd, write->length);
 	else
 		memcpy(image + write->offset, write->data, write->length);
 }
@@ -354,7 +358,8 @@ static void explore(struct explorer *explorer)
 
 static void help(void)
 {
-	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--seeds N] [--state K] [--quiet] [--trace]\n"
+	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--seeds N] [--state K] [--discard] [--quiet]\n"
+		"                [--trace]\n"
 		"Runs --ops operations per client on a simulated lanefs, then --states power cuts of that run, for --seeds seeds from\n"
 		"--seed on; exits with 1 when a promise was broken. --state repeats one state and explains it; --quiet stops at the\n"
 		"first seed with a violation.");
@@ -364,6 +369,7 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 {
 	static const struct option options[] = {{"states", 1, NULL, 's'}, {"ops", 1, NULL, 'o'}, {"owners", 1, NULL, 'w'},
 		{"seed", 1, NULL, 'r'}, {"seeds", 1, NULL, 'n'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'},
+		{"discard", 0, NULL, 'd'},
 		{"trace", 0, NULL, 't'}, {"help", 0, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
 		switch (c) {
@@ -384,6 +390,9 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 			break;
 		case 'k':
 			explorer->only_state = strtoull(optarg, NULL, 0);
+			break;
+		case 'd':
+			explorer->discard = true;
 			break;
 		case 'q':
 			explorer->quiet = true;
@@ -409,9 +418,9 @@ static void run(struct explorer *explorer)
 	struct record_log *log = record_run(explorer);
 	explore(explorer);
 	printf("explorer: %" PRIu64 " states, %" PRIu64 " cut again during recovery, %" PRIu64 " violations; %zu log entries, journal "
-		"written %" PRIu64 " KiB (%" PRIu64 " times round), %" PRIu64 " transactions of several owners; seed %" PRIu64 ", %u owners\n",
+		"written %" PRIu64 " KiB (%" PRIu64 " times round), %" PRIu64 " transactions of several owners, %" PRIu64 " discards; seed %" PRIu64 ", %u owners\n",
 		explorer->states, explorer->cuts_in_recovery, explorer->violations, explorer->entry_count,
-		explorer->journal_bytes_written >> 10, explorer->wraps, explorer->multi_owner, explorer->seed, explorer->owners);
+		explorer->journal_bytes_written >> 10, explorer->wraps, explorer->multi_owner, explorer->discards, explorer->seed, explorer->owners);
 	fflush(stdout);
 	record_log_put(log);
 	for (unsigned i = 0; i < CLIENTS; i++) {
