@@ -429,7 +429,7 @@ uint16_t bench_status(const struct nvme_completion *completion)
 
 MAY_WAIT uint16_t bench_do(struct bench *bench, uint16_t id, struct nvme_command command, uint32_t *dw0)
 {
-	struct nvme_completion completion;
+	struct nvme_completion completion = {0};
 	const uint16_t cid = bench_submit(bench, id, command);
 	assert_true(bench_wait(bench, id, &completion, COMMAND_TIMEOUT_S * NS_PER_SEC));
 	assert_int_equal(le16_get(completion.cid), cid);
