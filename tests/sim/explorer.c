@@ -192,9 +192,9 @@ static void violated(struct state *state, const char *what)
 	explorer->violations++;
 	if (explorer->quiet && explorer->violations > 3)
 		return;
-	fprintf(stderr, "%s: %s\n  again with: %s --seed %" PRIu64 " --owners %u --ops %u --states %" PRIu64 " --state %" PRIu64 "\n",
+	fprintf(stderr, "%s: %s\n  again with: %s --seed %" PRIu64 " --owners %u --ops %u --states %" PRIu64 " --state %" PRIu64 "%s\n",
 		state->name, what, explorer->program, explorer->seed, explorer->owners, explorer->ops, explorer->states_wanted,
-		state->number);
+		state->number, explorer->discard ? " --discard" : "");
 }
 
 /* For a person who repeats one state: what was found, and what the client had done around the cut. */
