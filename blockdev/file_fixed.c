@@ -13,7 +13,7 @@
 void file_fixed_init(struct file_channel *channel)
 {
 	channel->fixed_hint = -1;
-	channel->fixed = io_uring_register_buffers_sparse(&channel->ring, DMA_REGIONS_MAX) == 0;
+	channel->fixed = io_uring_register_buffers_sparse(&channel->uring.ring, DMA_REGIONS_MAX) == 0;
 }
 
 static bool bit_get(const uint64_t *mask, int bit) { return mask[bit / 64] >> (bit % 64) & 1; }
@@ -24,7 +24,7 @@ static bool register_region(struct file_channel *channel, int number)
 	const struct dma_region region = dma_region_get(number);
 	const struct iovec iov = {.iov_base = region.start, .iov_len = region.size};
 	const __u64 tag = 0;
-	const int answer = io_uring_register_buffers_update_tag(&channel->ring, (unsigned)number, &iov, &tag, 1);
+	const int answer = io_uring_register_buffers_update_tag(&channel->uring.ring, (unsigned)number, &iov, &tag, 1);
 	if (answer == 1) {
 		bit_set(channel->fixed_mask, number);
 		return true;

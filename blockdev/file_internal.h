@@ -6,10 +6,9 @@
 #ifndef LANEFS_BLOCKDEV_FILE_INTERNAL_H
 #define LANEFS_BLOCKDEV_FILE_INTERNAL_H
 
-#include <liburing.h>
-
 #include "blockdev/bdev_module.h"
 #include "reactor/memory.h"
+#include "reactor/uring.h"
 
 enum {
 	FILE_RING_ENTRIES = 256,        /* I/Os of a channel in the kernel; more wait in the channel's line */
@@ -45,14 +44,11 @@ struct file_step {
 };
 
 struct file_channel {
-	struct io_uring ring;
+	struct uring uring;
 	bool has_ring;
 	struct poller poller;
 	unsigned in_flight;             /* in the kernel or about to be submitted */
-	unsigned unsubmitted;           /* of those */
 	int fd;                         /* of the file: the channel may outlive the module's hold on it */
-	int wake_fd;                    /* eventfd that the kernel signals while armed */
-	bool armed;
 	/* fixed buffers: DMA regions that the kernel has pinned for this ring, by region number */
 	bool fixed;                     /* the ring takes them */
 	int fixed_hint;                 /* region that was used last */
