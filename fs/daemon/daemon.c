@@ -162,7 +162,7 @@ static unsigned memory_need_mib(const struct mount_config *config, unsigned reac
 	enum { REACTOR_MIB = 112, CACHE_DEFAULT_MIB = 32 };
 	const uint64_t cache_mib = config->cache_bytes ? config->cache_bytes / MIB(1) + 1 : CACHE_DEFAULT_MIB;
 
-	return (unsigned)(reactors * REACTOR_MIB + 2 * cache_mib);
+	return (unsigned)(reactors * REACTOR_MIB + 2 * cache_mib) + (config->io_uring ? fuse_front_io_uring_mib() : 0);
 }
 
 static int start_reactors(struct daemon *daemon)
@@ -260,6 +260,7 @@ static int start_filesystem(struct daemon *daemon)
 		.fd = daemon->fuse_fd,
 		.noopen = daemon->config->noopen,
 		.writeback = daemon->config->writeback,
+		.io_uring = daemon->config->io_uring,
 		.max_background = (unsigned)daemon->config->max_background,
 		.ended = front_ended,
 		.arg = daemon,

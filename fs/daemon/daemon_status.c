@@ -228,6 +228,8 @@ static void add_fuse(struct json_object *status, const struct daemon *daemon)
 	for (unsigned i = 0; i < count; i++)
 		json_object_array_add(features, json_object_new_string(names[i]));
 	json_object_object_add(object, "features", features);
+	put_text(object, "transport", figures.ring_entries ? "io_uring" : "/dev/fuse");
+	put_number(object, "ring_entries", figures.ring_entries);
 	put_number(object, "max_write", figures.max_write);
 	put_number(object, "max_pages", figures.max_pages);
 	put_number(object, "max_readahead", figures.max_readahead);

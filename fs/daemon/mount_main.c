@@ -16,6 +16,7 @@
 
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/mounts.h"
+#include "fs/fuse/fuse_front.h"
 #include "reactor/log.h"
 
 struct start_report {
@@ -32,7 +33,7 @@ static const char help[] =
 	"  -h  this text                                   -V  version\n"
 	"\n"
 	"Options: ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
-	"commit=SECONDS writeback noopen reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
+	"commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
 	"on_removal=unmount|wait[=SECONDS] nohotplug auto_bind config=FILE\n"
 	"Each is explained in mount.lanefs(8).\n";
 
@@ -43,13 +44,17 @@ static int print_failure(int status, const char *message)
 }
 
 /* A missing or forbidden /dev/fuse is found before the device is touched. */
-static int check_fuse(char *message, size_t message_size)
+static int check_fuse(const struct mount_config *config, char *message, size_t message_size)
 {
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
 	if (fd >= 0) {
 		close(fd);
-		return MOUNT_EXIT_OK;
+		if (!config->io_uring || fuse_front_io_uring_offered())
+			return MOUNT_EXIT_OK;
+		snprintf(message, message_size, "option io_uring: FUSE has it not enabled: as root, echo Y > "
+			"/sys/module/fuse/parameters/enable_uring (Linux 6.14 or newer), or mount without it");
+		return MOUNT_EXIT_FAILED;
 	}
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		snprintf(message, message_size, "no /dev/fuse: load the module (modprobe fuse), or give it to this container");
@@ -208,7 +213,7 @@ int main(int argc, char **argv)
 	}
 	if (options_resolve(&config, message, sizeof(message)))
 		return print_failure(MOUNT_EXIT_FAILED, message);
-	status = check_fuse(message, sizeof(message));
+	status = check_fuse(&config, message, sizeof(message));
 	if (status)
 		return print_failure(status, message);
 	if (config.fake)

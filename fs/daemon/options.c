@@ -59,6 +59,8 @@ static const struct option_row rows[] = {
 	{"commit", OPTION_SECONDS, FIELD(commit_ms), 1, 300},
 	{"writeback", OPTION_SET, FIELD(writeback)},
 	{"noopen", OPTION_SET, FIELD(noopen)},
+	{"io_uring", OPTION_SET, FIELD(io_uring)},
+	{"noio_uring", OPTION_CLEAR, FIELD(io_uring)},
 	{"max_background", OPTION_NUMBER, FIELD(max_background), 1, 65535},
 	{"reactors", OPTION_NUMBER, FIELD(reactors), 1, REACTOR_COUNT_MAX},
 	{"lcores", OPTION_LCORES},
@@ -475,6 +477,10 @@ int options_parse(int argc, char **argv, struct mount_config *config, char *mess
 	if (config->reactors && config->core_count && config->reactors != config->core_count) {
 		snprintf(message, message_size, "options reactors=%llu and lcores= (%u reactors) contradict each other",
 			(unsigned long long)config->reactors, config->core_count);
+		return -EINVAL;
+	}
+	if (config->io_uring && config->hold_on_removal) {
+		snprintf(message, message_size, "options io_uring and on_removal=wait exclude each other: choose one");
 		return -EINVAL;
 	}
 	if (strlen(argv[optind]) >= PATH_MAX || strlen(argv[optind + 1]) >= PATH_MAX) {

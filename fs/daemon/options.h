@@ -43,6 +43,7 @@ struct mount_config {
 	uint64_t commit_ms;       /* 0: default */
 	/* the front end's */
 	bool writeback, noopen;
+	bool io_uring;            /* requests come by io_uring, not /dev/fuse */
 	uint64_t max_background;  /* 0: default */
 	/* the device's; only devices that our own driver runs can be waited for */
 	bool hold_on_removal;     /* on_removal=wait: I/O waits up to hold_ms for the device to come back */

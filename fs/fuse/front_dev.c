@@ -92,6 +92,8 @@ static unsigned source_poll(struct poller *poller)
 {
 	struct dev_source *source = CONTAINER_OF(poller, struct dev_source, poller);
 	unsigned count = 0;
+	if (source->ring && source->session->ready && ++source->turns % DEV_TURNS_WITH_RING)
+		return 0;
 	/* Not watched: paused, or at the end. */
 	while (count < DEV_READ_BATCH && source->watched && source_read(source))
 		count++;
@@ -156,6 +158,21 @@ static struct dev_request *request_pop(struct dev_source *source)
 	return request;
 }
 
+void dev_source_begin(struct dev_source *source, struct front_request *request, const struct front_transport *transport,
+	const struct fuse_in_header *header)
+{
+	request->session = source->session;
+	request->transport = transport;
+	request->header = header;
+	request->received_ns = front_clock_ns();
+	request->out_size = request->data_size = 0;
+	request->data = NULL;
+	request->granted_ino = 0;
+	fs_ticket_init(&request->ticket);
+	request->interrupted = request->at_door = false;
+	cds_list_add(&request->known, &source->known[(header->unique >> 1) % DEV_KNOWN_BUCKETS]);
+}
+
 /* Takes a request object and puts the message where it can stay until the answer. */
 static struct dev_request *request_take(struct dev_source *source, char *bytes, size_t length, bool spare)
 {
@@ -173,17 +190,7 @@ static struct dev_request *request_take(struct dev_source *source, char *bytes, 
 		request->slab = payload_hold(&source->payload, length);
 	}
 	request->buffer = NULL;
-	struct front_request *base = &request->base;
-	base->session = source->session;
-	base->transport = &front_dev_transport;
-	base->header = (const struct fuse_in_header *)bytes;
-	base->received_ns = front_clock_ns();
-	base->out_size = base->data_size = 0;
-	base->data = NULL;
-	base->granted_ino = 0;
-	fs_ticket_init(&base->ticket);
-	base->interrupted = base->at_door = false;
-	cds_list_add(&request->known, &source->known[(base->header->unique >> 1) % DEV_KNOWN_BUCKETS]);
+	dev_source_begin(source, &request->base, &front_dev_transport, (const struct fuse_in_header *)bytes);
 	return request;
 }
 
@@ -229,7 +236,7 @@ void dev_request_home(struct dev_request *request)
 {
 	struct dev_source *source = request->source;
 	assert(reactor_self() == source->reactor);
-	cds_list_del(&request->known);
+	cds_list_del(&request->base.known);
 	if (request->slab)
 		payload_put(request->slab);
 	request->slab = NULL;
@@ -248,7 +255,7 @@ void dev_request_home(struct dev_request *request)
 void dev_source_hold(struct dev_source *source, bool held)
 {
 	assert(reactor_self() == source->reactor);
-	struct dev_request *request;
+	struct front_request *request;
 	if (source->held == held)
 		return;
 	source->held = held;
@@ -260,18 +267,18 @@ void dev_source_hold(struct dev_source *source, bool held)
 	/* None is at the door yet, so none comes home here. */
 	for (unsigned i = 0; i < DEV_KNOWN_BUCKETS; i++)
 		cds_list_for_each_entry(request, &source->known[i], known)
-			if (request->base.interrupted)
-				front_interrupt(&request->base);
+			if (request->interrupted)
+				front_interrupt(request);
 	source_resume(source);
 }
 
 /* ---- INTERRUPT ---- */
 
-static struct dev_request *find_known(struct dev_source *source, uint64_t unique)
+static struct front_request *find_known(struct dev_source *source, uint64_t unique)
 {
-	struct dev_request *request;
+	struct front_request *request;
 	cds_list_for_each_entry(request, &source->known[(unique >> 1) % DEV_KNOWN_BUCKETS], known)
-		if (request->base.header->unique == unique)
+		if (request->header->unique == unique)
 			return request;
 	return NULL;
 }
@@ -288,9 +295,9 @@ static void visit(struct dev_request *request)
 	const struct fuse_interrupt_in *in = request->base.call.in;
 	unsigned here = reactor_index(reactor_self());
 	struct dev_source *source = request->source->peers[here];
-	struct dev_request *target = find_known(source, in->unique);
+	struct front_request *target = find_known(source, in->unique);
 	if (target) {
-		front_interrupt(&target->base); /* INTERRUPT itself gets no answer */
+		front_interrupt(target); /* INTERRUPT itself gets no answer */
 		front_dev_transport.release(&request->base);
 		return;
 	}

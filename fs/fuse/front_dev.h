@@ -24,6 +24,7 @@ enum {
 	DEV_READ_BATCH = 16,      /* requests read in a turn */
 	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied: any fixed struct and two names of 255 bytes */
 	DEV_KNOWN_BUCKETS = 256,
+	DEV_TURNS_WITH_RING = 32, /* turns between two looks when only FORGET and INTERRUPT come this way */
 	DEV_ANSWER_CLASSES = 3,
 	DEV_SPARE_REQUESTS_MAX = 1024, /* of a source, beyond its own, while the device is held */
 	DEV_SPARE_BYTES_MAX = 64 << 20,
@@ -39,7 +40,6 @@ struct dev_request {
 	unsigned buffer_class;
 	unsigned visits_left;             /* INTERRUPT: reactors still to ask */
 	struct dev_request *next_free;
-	struct cds_list_head known;       /* in dev_source.known */
 	struct message message;           /* the way home, or to the next reactor */
 	bool is_spare;                    /* from the heap, like its area */
 	char *area;                       /* held instead of a slab */
@@ -83,8 +83,10 @@ struct dev_source {
 	struct dev_request *free;
 	uint64_t running;                 /* requests out; read by anyone */
 	struct fiber_cond drained;
-	struct cds_list_head known[DEV_KNOWN_BUCKETS];
+	struct cds_list_head known[DEV_KNOWN_BUCKETS]; /* front_request.known of all taken here and not home yet */
 	struct front_stats stats;
+	struct ring_source *ring;         /* [front] the other way for requests to come to this reactor; NULL: none */
+	unsigned turns;                   /* with a ring: since the last look */
 };
 
 /* All of these from the source's reactor. */
@@ -95,6 +97,10 @@ MAY_WAIT void dev_source_drain(struct dev_source *source);
 void dev_source_close(struct dev_source *source);
 /* See front_hold.c; requests that were interrupted before are answered. */
 void dev_source_hold(struct dev_source *source, bool held);
+
+/* Fills what every transport fills, for a request that was just taken at @source, by any way. */
+void dev_source_begin(struct dev_source *source, struct front_request *request, const struct front_transport *transport,
+	const struct fuse_in_header *header);
 
 /* ---- front_dev_spare.c ---- */
 /* Where the next message goes; NULL: no more. Then, for a message that is a request, take; hold when its bytes stay. */
@@ -110,5 +116,7 @@ int dev_answers_open(struct dev_source *source) MUST_CHECK;
 void dev_answers_close(struct dev_source *source);
 /* ---- front_dev.c, for it ---- */
 void dev_request_home(struct dev_request *request); /* on its source's reactor */
+/* Any reactor: see front_transport. @fd: any of the connection. */
+void dev_tell_attributes_stale(int fd, uint64_t ino);
 
 #endif

@@ -121,9 +121,8 @@ static void dev_answer_interrupted(struct front_request *base)
 			front_opcode_name(base->header->opcode), strerror(-result));
 }
 
-static void dev_forget_attributes(struct front_request *base, uint64_t ino)
+void dev_tell_attributes_stale(int fd, uint64_t ino)
 {
-	struct dev_request *request = CONTAINER_OF(base, struct dev_request, base);
 	/* A negative offset: attributes only, no pages. So the kernel takes no lock of the inode, and the inode, which
 	 * the unanswered request keeps in use, can be neither new nor on its way out: nothing to wait for. */
 	struct fuse_notify_inval_inode_out inode = {.ino = ino, .off = -1};
@@ -132,10 +131,15 @@ static void dev_forget_attributes(struct front_request *base, uint64_t ino)
 		.error = FUSE_NOTIFY_INVAL_INODE,
 	};
 	const struct iovec iov[2] = {{&header, sizeof(header)}, {&inode, sizeof(inode)}};
-	int result = write_message(request->source->fd, iov, ARRAY_SIZE(iov));
+	int result = write_message(fd, iov, ARRAY_SIZE(iov));
 	if (result && result != -ENOENT && result != -ENODEV && result != -EPERM)
 		log_warn("fuse: inode %llu: the kernel keeps stale attributes: %s", (unsigned long long)ino,
 			strerror(-result));
+}
+
+static void dev_forget_attributes(struct front_request *base, uint64_t ino)
+{
+	dev_tell_attributes_stale(CONTAINER_OF(base, struct dev_request, base)->source->fd, ino);
 }
 
 static void home_message(struct message *message)

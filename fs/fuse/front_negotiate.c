@@ -48,6 +48,7 @@ static const struct feature features[] = {
 	{FUSE_ATOMIC_O_TRUNC, "atomic_o_trunc"},
 	{FUSE_NO_OPEN_SUPPORT, "no_open"},
 	{FUSE_WRITEBACK_CACHE, "writeback_cache"},
+	{WIRE_OVER_IO_URING, "over_io_uring"},
 };
 
 static uint64_t features_wanted(const struct front_session *session)
@@ -59,6 +60,8 @@ static uint64_t features_wanted(const struct front_session *session)
 	wanted &= session->noopen ? ~(uint64_t)FUSE_ATOMIC_O_TRUNC : ~(uint64_t)FUSE_NO_OPEN_SUPPORT;
 	if (!session->writeback)
 		wanted &= ~(uint64_t)FUSE_WRITEBACK_CACHE;
+	if (!session->ring)
+		wanted &= ~WIRE_OVER_IO_URING;
 	return wanted;
 }
 

@@ -78,6 +78,7 @@ struct front_request {
 	/* On the reactor that received it. */
 	bool interrupted, at_door;
 	struct cds_list_head door;
+	struct cds_list_head known;   /* the transport's, to find it by its number */
 	struct fiber_start_remote start;
 };
 
@@ -99,6 +100,7 @@ struct front_session {
 	struct fs *fs;
 	struct reactor_group *group;
 	bool noopen, writeback;
+	bool ring;                    /* every reactor has a ring: requests may come by io_uring */
 	uint32_t max_background;
 	/* By INIT, on reactor 0, before anyone else reads. */
 	bool ready;

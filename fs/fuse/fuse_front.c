@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "fs/fuse/front_dev.h"
+#include "fs/fuse/front_ring.h"
 #include "reactor/log.h"
 
 static_assert((int)FUSE_FRONT_OPCODE_COUNT == (int)WIRE_OPCODE_COUNT, "the public count of opcodes");
@@ -98,6 +98,69 @@ static int start_source(void *arg)
 	return dev_source_start(arg);
 }
 
+static int open_ring(void *arg)
+{
+	struct dev_source *source = arg;
+	return ring_source_open(source, reactor_group_count(source->session->group));
+}
+
+static int start_ring(void *arg)
+{
+	struct dev_source *source = arg;
+	return ring_source_start(source->ring);
+}
+
+static int close_ring(void *arg)
+{
+	ring_source_close(arg);
+	return 0;
+}
+
+bool fuse_front_io_uring_offered(void) { return ring_offered(); }
+
+unsigned fuse_front_io_uring_mib(void)
+{
+	const unsigned queues = ring_queue_count();
+	return queues ? (unsigned)div_round_up((uint64_t)queues * ring_depth(queues) * RING_PAYLOAD_BYTES, MIB(1)) : 0;
+}
+
+MAY_WAIT static void rings_close(struct fuse_front *front)
+{
+	for (unsigned i = 0; i < front->count; i++)
+		(void)reactor_call(front->sources[i]->reactor, close_ring, front->sources[i]);
+	front->session.ring = false;
+}
+
+/* Before INIT: once the kernel was told of rings, it sends nothing until it has all of them. */
+MAY_WAIT static void rings_open(struct fuse_front *front)
+{
+	int error = 0;
+	if (!front->options.io_uring || !ring_offered())
+		return;
+	for (unsigned i = 0; i < front->count && !error; i++)
+		error = reactor_call(front->sources[i]->reactor, open_ring, front->sources[i]);
+	front->session.ring = !error;
+	if (!error)
+		return;
+	log_warn("fuse: no io_uring for requests (%s): they come by /dev/fuse", strerror(-error));
+	rings_close(front);
+}
+
+/* After INIT. */
+MAY_WAIT static int rings_start(struct fuse_front *front)
+{
+	int error = 0;
+	if (!(front->session.negotiated & WIRE_OVER_IO_URING)) {
+		rings_close(front);
+		return 0;
+	}
+	for (unsigned i = 0; i < front->count && !error; i++)
+		error = reactor_call(front->sources[i]->reactor, start_ring, front->sources[i]);
+	if (error)
+		log_error("fuse: the kernel offers io_uring and does not take it: mount with -o noio_uring");
+	return error;
+}
+
 static int make_nonblocking(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -143,13 +206,15 @@ MAY_WAIT static int start_all(struct fuse_front *front)
 	for (unsigned i = 0; i < front->count && !error; i++)
 		error = reactor_call(front->sources[i]->reactor, open_source, front->sources[i]);
 	if (!error)
+		rings_open(front);
+	if (!error)
 		error = await_init(front);
 	for (unsigned i = 1; i < front->count && !error; i++) {
 		error = clone_fd(front->options.fd, &front->sources[i]->fd);
 		if (!error)
 			error = reactor_call(front->sources[i]->reactor, start_source, front->sources[i]);
 	}
-	return error;
+	return error ? error : rings_start(front);
 }
 
 MAY_WAIT int fuse_front_start(struct fuse_front *front)
@@ -188,7 +253,10 @@ static void source_ended(struct dev_source *source)
 
 MAY_WAIT static int drain_source(void *arg)
 {
-	dev_source_drain(arg);
+	struct dev_source *source = arg;
+	dev_source_drain(source);
+	if (source->ring)
+		ring_source_drain(source->ring);
 	return 0;
 }
 
@@ -213,6 +281,7 @@ static int hold_source(void *arg)
 MAY_WAIT void fuse_front_set_held(struct fuse_front *front, bool held)
 {
 	assert(reactor_self() == front->sources[0]->reactor);
+	assert(!held || !front->options.io_uring);
 	for (unsigned i = 0; i < front->count && !front->stopped; i++) {
 		struct source_hold hold = {.source = front->sources[i], .held = held};
 		if (front->sources[i]->open)
@@ -231,6 +300,7 @@ MAY_WAIT void fuse_front_stop(struct fuse_front *front)
 	for (unsigned i = 0; i < front->count; i++)
 		if (front->sources[i]->open)
 			(void)reactor_call(front->sources[i]->reactor, drain_source, front->sources[i]);
+	rings_close(front);
 	for (unsigned i = 0; i < front->count; i++)
 		(void)reactor_call(front->sources[i]->reactor, close_source, front->sources[i]);
 	while (atomic_load(&front->ended) && !front->ended_told)
@@ -283,6 +353,10 @@ void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_sta
 	for (unsigned i = 0; i < front->count; i++) {
 		const struct dev_source *source = front->sources[i];
 		out->running += read_counter(&source->running);
+		if (source->ring) {
+			out->running += read_counter(&source->ring->running);
+			out->ring_entries += source->ring->count;
+		}
 		out->pauses += read_counter(&source->stats.pauses);
 		out->forgets += read_counter(&source->stats.forgets);
 		out->interrupts += read_counter(&source->stats.interrupts);

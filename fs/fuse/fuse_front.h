@@ -9,10 +9,10 @@
  * Life: mount(2) with fd=N -> fuse_front_create -> fuse_front_start (answers INIT, then reads) -> ... the mount goes
  * away: `ended` is called -> fuse_front_stop (waits for what still runs) -> fuse_front_destroy -> fs_unmount.
  *
- * Layers, top down: fuse_front.c (life) -> front_dev.c (transport /dev/fuse) -> front_decode.c (bytes to call) ->
- * front_dispatch.c (table of operations, statistics), front_hold.c (a device that is away) -> front_names.c,
- * front_attr.c, front_data.c, front_ioctl.c (the operations, each a few lines over fs.h) -> front_answer.c (filling the
- * kernel's structs).
+ * Layers, top down: fuse_front.c (life) -> front_dev.c, front_ring.c (transports /dev/fuse, io_uring) ->
+ * front_decode.c (bytes to call) -> front_dispatch.c (table of operations, statistics), front_hold.c (a device that
+ * is away) -> front_names.c, front_attr.c, front_data.c, front_ioctl.c (the operations, each a few lines over fs.h)
+ * -> front_answer.c (filling the kernel's structs).
  */
 #ifndef LANEFS_FS_FUSE_FUSE_FRONT_H
 #define LANEFS_FS_FUSE_FUSE_FRONT_H
@@ -25,6 +25,7 @@ struct fuse_front_options {
 	int fd;                   /* of the mounted /dev/fuse; stays the caller's, made non-blocking */
 	bool noopen;              /* ENOSYS to OPEN: faster open and close, but no ATOMIC_O_TRUNC and no FOPEN flags */
 	bool writeback;           /* the kernel's writeback cache: it then owns size and mtime */
+	bool io_uring;            /* requests by io_uring where the kernel has it enabled; not with fuse_front_set_held */
 	unsigned max_background;  /* asynchronous requests the kernel may have in flight; 0: 64 */
 	unsigned requests_max;    /* requests that a reactor has taken and not answered; 0: 256 */
 	unsigned init_timeout_ms; /* how long start waits for INIT; 0: 10000 */
@@ -71,7 +72,12 @@ struct fuse_front_status {
 	uint64_t interrupted;         /* requests answered EINTR while the device was held */
 	uint64_t waiting;             /* changes that have not begun, because the device is held */
 	bool held, ended;
+	unsigned ring_entries;        /* requests that io_uring takes at once; 0: they come by /dev/fuse */
 };
+/* The kernel can do it and the administrator has it enabled (module parameter enable_uring of fuse). */
+bool fuse_front_io_uring_offered(void);
+/* DMA memory that options.io_uring takes, over all reactors: MiB. */
+unsigned fuse_front_io_uring_mib(void);
 void fuse_front_get_status(const struct fuse_front *front, struct fuse_front_status *out);
 /* Names of the negotiated features, static strings ("parallel_dirops"); returns how many were stored. */
 enum { FUSE_FRONT_FEATURES_MAX = 64 };

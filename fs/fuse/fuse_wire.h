@@ -81,6 +81,29 @@ struct wire_copy_file_range_out { /* of COPY_FILE_RANGE_64; the older opcode ans
 	uint64_t bytes_copied;
 };
 
+/*
+ * FUSE over io_uring (7.42). A command on the ring registers an entry of a CPU's queue; it completes when the kernel
+ * has put a request into the entry's two buffers, and the next one answers it and asks for another.
+ *
+ *     headers:  | fuse_in_header, then fuse_out_header (128) | fixed struct of the opcode (128) | wire_ring_entry |
+ *     payload:  | names, each ended by a zero byte | data |          and the answer: | fixed struct | data |
+ */
+enum { WIRE_RING_REGISTER = 1, WIRE_RING_COMMIT_AND_FETCH = 2 };
+struct wire_ring_command { /* in the entry of the submission queue, at its `cmd` */
+	uint64_t flags, commit_id;
+	uint16_t queue;
+	uint8_t padding[6];
+};
+static_assert(sizeof(struct wire_ring_command) == 24, "fuse_uring_cmd_req");
+struct wire_ring_headers {
+	_Alignas(8) char in_out[128];
+	_Alignas(8) char fixed[128];
+	uint64_t flags, commit_id;
+	uint32_t payload_size, padding;
+	uint64_t reserved;
+};
+static_assert(sizeof(struct wire_ring_headers) == 288, "fuse_uring_req_header");
+
 /* Device numbers travel as the kernel's new_encode_dev: 12 bits of major, 20 bits of minor. */
 static inline uint32_t wire_rdev_encode(uint32_t major, uint32_t minor)
 {

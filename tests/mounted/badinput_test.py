@@ -8,7 +8,8 @@ import shutil
 import struct
 import subprocess
 
-from lanefs_test import MIB, MOUNT, UMOUNT, Image, alive, case, equal, main, need, note, run, sha256, wait_for, work_dir
+from lanefs_test import (MIB, MOUNT, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, need, note, run, sha256,
+                         switch_io_uring, wait_for, work_dir)
 
 USAGE, SYSTEM, FAILED = 1, 2, 32
 
@@ -84,7 +85,8 @@ def options():
                          ('commit=0', 'commit'), ('commit=1x', 'commit'), ('commit=301', 'commit'), ('ro=1', 'ro'),
                          ('reactors=0', 'reactors'), ('reactors=65', 'reactors'), ('lcores=banana', 'lcores'),
                          ('lcores=1@0', 'lcores'), ('lcores=0@0:', 'lcores'), ('remount', 'remount'),
-                         ('reactors=3,lcores=0@0:1@0', 'contradict'), ('max_background=0', 'max_background')):
+                         ('reactors=3,lcores=0@0:1@0', 'contradict'), ('max_background=0', 'max_background'),
+                         ('io_uring,on_removal=wait', 'exclude')):
         refused([MOUNT, image.path, image.directory, '-o', option], USAGE, word, image=image)
 
 
@@ -103,6 +105,19 @@ def flags():
 def core():
     image = small('core')
     refused([MOUNT, image.path, image.directory, '-o', 'lcores=0@4000'], FAILED, 'core', image=image)
+
+
+@case('requests by io_uring, where the kernel has it switched off')
+def io_uring():
+    image = small('uring')
+    if not enable_io_uring():
+        raise Skip('this kernel has no FUSE over io_uring')
+    switch_io_uring('N')
+    refused([MOUNT, image.path, image.directory, '-o', 'io_uring'], FAILED, 'enable_uring', image=image)
+    switch_io_uring('Y')
+    image.mount('io_uring')
+    equal(image.status()['fuse']['transport'], 'io_uring', 'transport')
+    image.umount()
 
 
 @case('a missing, an empty, a short image; a directory; nonsense')

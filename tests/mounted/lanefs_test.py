@@ -4,9 +4,11 @@
 A test file creates images through Image (each knows its daemon by pid), defines functions with @case, and ends with
 main(). Everything that an image left behind (mount, daemon, files) is removed when the program ends, whatever happened.
 LANEFS_BUILD names the build folder, LANEFS_TEST_DIR a folder for images (default: /var/tmp). With LANEFS_TEST_DRIVE images are
-the media of emulated NVMe drives with these options ("" for the defaults: see lanefs-targets(7)).
+the media of emulated NVMe drives with these options ("" for the defaults: see lanefs-targets(7)). LANEFS_TEST_OPTIONS are
+mount options for every mount; with io_uring among them the kernel's switch is turned on until the end.
 """
 import atexit
+import fcntl
 import hashlib
 import json
 import os
@@ -26,10 +28,13 @@ MOUNT = f'{BUILD}/fs/daemon/mount.lanefs'
 UMOUNT = f'{BUILD}/fs/daemon/umount.lanefs'
 LANEFS = f'{BUILD}/control/lanefs'
 MIB = 1 << 20
+OPTIONS = os.environ.get('LANEFS_TEST_OPTIONS', '')
+URING_SWITCH = '/sys/module/fuse/parameters/enable_uring'
 
 _cases = []
 _images = []
 _work = None
+_switch = None
 
 
 # ---- cases ----------------------------------------------------------------------------------------------------------
@@ -56,6 +61,23 @@ def note(text):
 
 def possible():
     return os.geteuid() == 0 and os.path.exists('/dev/fuse')
+
+
+def switch_io_uring(value):
+    os.pwrite(_switch, value.encode(), 0)
+
+
+def enable_io_uring():
+    """Until the end. False: this kernel has no FUSE over io_uring."""
+    global _switch
+    if _switch is None:
+        if not os.path.exists(URING_SWITCH):
+            return False
+        _switch = os.open(URING_SWITCH, os.O_RDWR)
+        fcntl.flock(_switch, fcntl.LOCK_EX)  # tests that switch it take turns
+        atexit.register(switch_io_uring, os.pread(_switch, 1, 0).decode())
+    switch_io_uring('Y')
+    return True
 
 
 def explain(error):
@@ -85,6 +107,9 @@ def main():
         if not os.access(program, os.X_OK):
             print(f'Bail out! no {program}: build first, or set LANEFS_BUILD')
             sys.exit(1)
+    if 'io_uring' in OPTIONS and not enable_io_uring():
+        print('1..0 # SKIP this kernel has no FUSE over io_uring')
+        sys.exit(0)
     wanted = sys.argv[1:]
     cases = [(name, function) for name, function in _cases if not wanted or any(word in name for word in wanted)]
     print(f'1..{len(cases)}', flush=True)
@@ -192,6 +217,7 @@ class Image:
 
     def mount(self, options='', foreground=True):
         """In the foreground the daemon's log is kept, and shown when a case fails."""
+        options = ','.join(filter(None, [options, OPTIONS]))
         command = [MOUNT, self.target, self.directory] + (['-o', options] if options else [])
         if foreground:
             with open(self.log, 'w') as log:
@@ -204,6 +230,8 @@ class Image:
         else:
             run(*command)
             self.pid = self.status()['pid']
+        if 'io_uring' in OPTIONS:
+            equal(self.status()['fuse']['transport'], 'io_uring')
         return self.directory
 
     def umount(self):

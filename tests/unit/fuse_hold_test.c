@@ -408,5 +408,5 @@ int main(void)
 		cmocka_unit_test(test_nothing_is_left_of_the_holds),
 		cmocka_unit_test(test_nothing_went_wrong_on_the_way),
 	};
-	return mounted_run(tests, ARRAY_SIZE(tests));
+	return mounted_run(tests, ARRAY_SIZE(tests), false);
 }

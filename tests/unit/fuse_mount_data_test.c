@@ -237,5 +237,5 @@ int main(void)
 		cmocka_unit_test(test_holes_fallocate_and_copy),
 		cmocka_unit_test(test_nothing_went_wrong_on_the_way),
 	};
-	return mounted_run(tests, ARRAY_SIZE(tests));
+	return mounted_run(tests, ARRAY_SIZE(tests), true);
 }

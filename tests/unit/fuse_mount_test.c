@@ -358,10 +358,10 @@ static void test_an_unmount_in_use_fails_and_leaves_it_whole(void **state)
 	close(make_file("still.here", "", 0));
 }
 
-static void test_abort_in_the_middle_ends_every_request(void **state)
+static void abort_in_the_middle(const struct fuse_front_options *options)
 {
 	static struct fuse_mounted other;
-	assert_int_equal(fuse_mounted_start(&other, 2, &(struct fuse_front_options){0}), 0);
+	assert_int_equal(fuse_mounted_start(&other, 2, options), 0);
 	memfs_delay_reads(other.fs, 1, 300 * NS_PER_MS);
 	pid_t child = fork();
 	if (child == 0) {
@@ -378,6 +378,18 @@ static void test_abort_in_the_middle_ends_every_request(void **state)
 	assert_int_equal(status, 0);
 	fuse_mounted_stop(&other);
 	assert_int_equal(other.ended, 1);
+}
+
+static void test_abort_in_the_middle_ends_every_request(void **state)
+{
+	abort_in_the_middle(&(struct fuse_front_options){0});
+}
+
+static void test_abort_with_io_uring_ends_every_request(void **state)
+{
+	if (!mounted_enable_io_uring())
+		skip();
+	abort_in_the_middle(&(struct fuse_front_options){.io_uring = true});
 }
 
 static void log_nothing(enum log_level level, const char *line, void *arg)
@@ -419,9 +431,10 @@ int main(void)
 	};
 	static const struct CMUnitTest ends[] = {
 		cmocka_unit_test(test_abort_in_the_middle_ends_every_request),
+		cmocka_unit_test(test_abort_with_io_uring_ends_every_request),
 		cmocka_unit_test(test_a_start_without_a_mount_fails),
 	};
-	int failed = mounted_run(tests, ARRAY_SIZE(tests));
+	int failed = mounted_run(tests, ARRAY_SIZE(tests), true);
 	if (failed == MOUNTED_SKIPPED)
 		return failed;
 	return failed + cmocka_run_group_tests_name("ends", ends, NULL, NULL);

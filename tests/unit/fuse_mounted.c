@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -146,11 +147,43 @@ void test_nothing_went_wrong_on_the_way(void **state)
 	assert_int_equal(memfs_get_calls(mounted.fs).on_wrong_reactor, 0);
 	static const char *names[FUSE_FRONT_FEATURES_MAX];
 	assert_true(fuse_front_features(mounted.front, names) > 5);
+	assert_int_equal(status.ring_entries > 0, mounted.options.io_uring);
 	/* ENOSYS is asked for once. */
 	assert_true(count_of(27) <= 1); /* OPENDIR */
 	assert_true(count_of(25) <= 1); /* FLUSH */
 	if (mounted.options.noopen)
 		assert_true(count_of(14) <= 1);
+}
+
+/* ---- io_uring is off by default: the test switches it on and back ---- */
+
+static int enable_fd = -1; /* locked: programs that switch it take turns */
+static char enable_before;
+
+static void enable_write(char value)
+{
+	if (pwrite(enable_fd, &value, 1, 0) != 1)
+		perror("enable_uring");
+}
+
+static void enable_restore(void)
+{
+	enable_write(enable_before);
+	close(enable_fd);
+}
+
+bool mounted_enable_io_uring(void)
+{
+	if (enable_fd >= 0)
+		return true;
+	enable_fd = open("/sys/module/fuse/parameters/enable_uring", O_RDWR | O_CLOEXEC);
+	if (enable_fd < 0 || flock(enable_fd, LOCK_EX) || pread(enable_fd, &enable_before, 1, 0) != 1) {
+		fprintf(stderr, "this kernel has no FUSE over io_uring: not tested\n");
+		return false;
+	}
+	atexit(enable_restore);
+	enable_write('Y');
+	return true;
 }
 
 static const struct configuration {
@@ -164,6 +197,9 @@ static const struct configuration {
 	{"noopen", 2, {.noopen = true}},
 	{"writeback", 2, {.writeback = true}},
 	{"one request at a time", 2, {.requests_max = 1}},
+	{"io_uring, one reactor", 1, {.io_uring = true}},
+	{"io_uring, two reactors", 2, {.io_uring = true}},
+	{"io_uring, more reactors than CPUs, noopen", 5, {.io_uring = true, .noopen = true}},
 };
 static const struct configuration *configuration;
 
@@ -178,7 +214,7 @@ static int teardown(void **state)
 	return mounted.ended == 1 ? 0 : -1;
 }
 
-int mounted_run(const struct CMUnitTest *tests, size_t count)
+int mounted_run(const struct CMUnitTest *tests, size_t count, bool rings)
 {
 	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK)) {
 		fprintf(stderr, "needs root and /dev/fuse: skipped\n");
@@ -187,6 +223,8 @@ int mounted_run(const struct CMUnitTest *tests, size_t count)
 	int failed = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(configurations); i++) {
 		configuration = &configurations[i];
+		if (configuration->options.io_uring && !(rings && mounted_enable_io_uring()))
+			continue;
 		failed += _cmocka_run_group_tests(configuration->name, tests, count, setup, teardown);
 	}
 	return failed;
