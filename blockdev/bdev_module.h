@@ -31,6 +31,8 @@ struct bdev_module {
 	/* Takes the I/O and completes it later (or now) with bdev_io_complete; or returns -ENOMEM and leaves it alone.
 	 * Any other return value is not allowed. */
 	int (*submit)(struct bdev *bdev, void *channel_state, struct bdev_io *io);
+	/* See bdev_set_read_only; the limits are set by the caller. NULL: nothing but them is to change. */
+	MAY_WAIT int (*set_read_only)(struct bdev *bdev, bool read_only);
 	/* Removal, called once, in the fiber of bdev_remove, when no further I/O can reach the module: make the device
 	 * unable to reach memory, then complete every outstanding I/O of every channel with -ENODEV on its own reactor,
 	 * then bdev_quiesced. bdev_drain does the last two. */

@@ -137,12 +137,18 @@ MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool wr
 /* From the reactor that opened; all channels of the descriptor must have been put. */
 MAY_WAIT void bdev_close(struct bdev_desc *desc);
 struct bdev *bdev_desc_bdev(struct bdev_desc *desc);
+/* Counts the descriptor as a writer from now on, or no longer. Errors as bdev_open. */
+int bdev_desc_set_write(struct bdev_desc *desc, bool write) MUST_CHECK;
 /* Keeps further writers out until the descriptor is closed. -EBUSY: there is another writer. */
 int bdev_claim(struct bdev_desc *desc) MUST_CHECK;
 /* Who holds the descriptor, for the report of those that do not close in time. Copied. */
 void bdev_desc_set_label(struct bdev_desc *desc, const char *label);
 /* The published bdev of that name, or NULL. Stays valid until the caller next waits, or while a descriptor is open. */
 struct bdev *bdev_find(struct bdev_registry *registry, const char *name);
+/* Whether the bdev lets changes through, on all its channels. To read-only: none may be outstanding, and other processes may
+ * read from then on. To writable: what was opened for reading is opened anew; -EROFS, -EACCES, -EPERM (not to be written),
+ * -EBUSY (another process reads it), -ENODEV; nothing has changed then. From a fiber of the reactor that created it. */
+MAY_WAIT int bdev_set_read_only(struct bdev *bdev, bool read_only) MUST_CHECK;
 /* This reactor's channel (counted). */
 int bdev_channel_get(struct bdev_desc *desc, struct bdev_channel **out) MUST_CHECK;
 void bdev_channel_put(struct bdev_channel *channel);

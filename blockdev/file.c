@@ -5,6 +5,8 @@
  * O_DIRECT is tried, and believed only after a read with it has worked; otherwise the page cache is in between. Either
  * way a completed write may still be in some cache, so the device has a volatile one, and FLUSH is fdatasync. A FUA write
  * is RWF_DSYNC. Unmap punches holes, which read as zeroes.
+ *
+ * A file is locked for one writer or for readers; the lock follows when a bdev becomes read-only or writable.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,13 +30,17 @@ static void file_release(struct bdev *bdev)
 {
 	struct file *file = bdev_private(bdev);
 	close(file->fd);
-	file->fd = -1;
+	if (file->claim_fd >= 0)
+		close(file->claim_fd);
+	file->fd = file->claim_fd = -1;
 }
 
 static void file_free(struct file *file)
 {
 	if (file->fd >= 0)
 		close(file->fd);
+	if (file->claim_fd >= 0)
+		close(file->claim_fd);
 	free(file->zeroes);
 	free(file);
 }
@@ -44,6 +50,8 @@ static void file_destroy(struct bdev *bdev)
 	file_free(bdev_private(bdev));
 }
 
+static MAY_WAIT int file_set_read_only(struct bdev *bdev, bool read_only);
+
 static const struct bdev_module file_module = {
 	.name = "file",
 	.context_bytes = sizeof(struct file_context),
@@ -51,12 +59,20 @@ static const struct bdev_module file_module = {
 	.channel_init = file_channel_init,
 	.channel_fini = file_channel_fini,
 	.submit = file_submit,
+	.set_read_only = file_set_read_only,
 	.quiesce = file_quiesce,
 	.release = file_release,
 	.destroy = file_destroy,
 };
 
 /* ---- opening ---- */
+
+/* A block device that is set read-only can be opened for writing, but not written. */
+static bool write_protected(const struct file *file, int fd)
+{
+	int read_only = 0;
+	return file->block_device && ioctl(fd, BLKROGET, &read_only) == 0 && read_only;
+}
 
 /* The type is looked at before opening: opening a FIFO would block, and some character devices act on it. */
 static int file_open(struct file *file, const struct bdev_file_options *options)
@@ -75,16 +91,20 @@ static int file_open(struct file *file, const struct bdev_file_options *options)
 	file->fd = open(options->path, flags);
 	if (file->fd < 0)
 		return -errno;
+	file->writable = !options->read_only;
+	file->locked = !file->block_device && options->exclusive_lock;
+	if (file->writable && write_protected(file, file->fd))
+		return -EROFS;
 	/* With O_NONBLOCK io_uring would answer -EAGAIN where it could wait. */
 	return fcntl(file->fd, F_SETFL, 0) == 0 ? 0 : -errno;
 }
 
-static int file_lock(const struct file *file, const struct bdev_file_options *options)
+static int file_lock(const struct file *file, int fd, bool read_only)
 {
-	if (file->block_device || !options->exclusive_lock)
+	if (!file->locked)
 		return 0;
-	struct flock lock = {.l_type = options->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(file->fd, F_OFD_SETLK, &lock) == 0)
+	struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
@@ -131,7 +151,7 @@ static int file_prepare(struct file *file, const struct bdev_file_options *optio
 	memset(file->zeroes, 0, FILE_ZERO_BYTES);
 	int err = file_open(file, options);
 	if (err == 0)
-		err = file_lock(file, options);
+		err = file_lock(file, file->fd, options->read_only);
 	if (err == 0)
 		err = file_measure(file, options->block_size, block_size);
 	if (err == 0 && !options->no_direct)
@@ -158,7 +178,7 @@ MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name, 
 	struct file *file = calloc(1, sizeof(*file));
 	if (file == NULL)
 		return -ENOMEM;
-	file->fd = -1;
+	file->fd = file->claim_fd = -1;
 	file->no_ring = bdev_registry_is_simulated(registry);
 	int err = file_prepare(file, options, &limits.block_size);
 	if (err != 0)
@@ -171,5 +191,46 @@ MAY_WAIT int bdev_file_create(struct bdev_registry *registry, const char *name, 
 		return 0;
 fail:
 	file_free(file);
+	return err;
+}
+
+/* ---- read-only and back ---- */
+
+/* Opens for writing what is open for reading, under the number that the channels use. The two overlap: a file stays locked for
+ * reading all the time, and a block device's claim belongs to the first. */
+static int file_reopen(struct file *file)
+{
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
+	const int flags = fcntl(file->fd, F_GETFL), fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	int err = write_protected(file, fd) ? -EROFS : file_lock(file, fd, true);
+	if (err == 0 && fcntl(fd, F_SETFL, flags & O_DIRECT) != 0)
+		err = -errno;
+	if (err == 0 && file->block_device && file->claim_fd < 0 && (file->claim_fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		err = -errno;
+	if (err == 0 && dup3(fd, file->fd, O_CLOEXEC) < 0)
+		err = -errno;
+	close(fd);
+	if (err == 0)
+		file->writable = true;
+	return err;
+}
+
+static MAY_WAIT int file_set_read_only(struct bdev *bdev, bool read_only)
+{
+	enum { TRIES = 100, PAUSE_MS = 5 }; /* reads that the kernel still has keep the file that was open before, and its lock */
+	struct file *file = bdev_private(bdev);
+	int err = !read_only && !file->writable ? file_reopen(file) : 0;
+	if (err == 0 && !read_only && write_protected(file, file->fd))
+		err = -EROFS;
+	if (err != 0)
+		return err;
+	err = file_lock(file, file->fd, read_only);
+	for (unsigned i = 0; err == -EBUSY && i < TRIES; i++) {
+		fiber_sleep(PAUSE_MS * NS_PER_MS);
+		err = file_lock(file, file->fd, read_only);
+	}
 	return err;
 }

@@ -20,7 +20,9 @@ enum {
 
 struct file {
 	int fd;
+	int claim_fd;                   /* block device that was opened again for writing: holds the claim; -1: none */
 	bool block_device, direct;
+	bool writable, locked;          /* fd is open for writing; a file with a lock */
 	bool no_ring;                   /* simulated group: everything happens in submit */
 	bool no_zero_range;             /* atomic; the file refused once */
 	uint64_t size_bytes;

@@ -225,12 +225,40 @@ static void nvme_destroy(struct bdev *bdev)
 	nvme_device_put(device);
 }
 
+/* Whether the namespace itself may be written: its medium may have become writable since it was identified. */
+static MAY_WAIT int identify_protected(const struct nvme_ns *ns)
+{
+	struct nvme_id_ns *id = dma_alloc(NVME_IDENTIFY_BYTES, NVME_IDENTIFY_BYTES);
+	int err = id == NULL ? -ENOMEM : ns->device->ctrlr == NULL ? -ENODEV : nvme_identify(ns->device->ctrlr, NVME_CNS_NS,
+		ns->nsid, id);
+	if (!err && id->nsattr & 1)
+		err = -EROFS;
+	if (id != NULL)
+		dma_free(id);
+	return err;
+}
+
+static MAY_WAIT int nvme_set_read_only(struct bdev *bdev, bool read_only)
+{
+	const struct nvme_ns *ns = bdev_private(bdev);
+	struct nvme_device *device = ns->device;
+	nvme_device_lock(device);
+	int err = device->drive ? emu_drive_set_read_only(device->drive, read_only) : 0;
+	if (!err && !read_only)
+		err = identify_protected(ns);
+	if (!err)
+		device->options.read_only = read_only;
+	nvme_device_unlock(device);
+	return err;
+}
+
 const struct bdev_module nvme_module = {
 	.name = "nvme",
 	.context_bytes = sizeof(struct nvme_context),
 	.channel_bytes = sizeof(struct nvme_channel),
 	.channel_init = nvme_channel_init,
 	.submit = nvme_bdev_submit,
+	.set_read_only = nvme_set_read_only,
 	.quiesce = nvme_quiesce,
 	.release = nvme_device_release_bdev,
 	.destroy = nvme_destroy,

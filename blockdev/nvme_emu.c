@@ -136,6 +136,17 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 	return 0;
 }
 
+MAY_WAIT int emu_drive_set_read_only(struct emu_drive *drive, bool read_only)
+{
+	struct bdev *medium = bdev_desc_bdev(drive->desc);
+	int err = drive->own_medium ? bdev_set_read_only(medium, read_only) : 0;
+	if (!err)
+		err = bdev_desc_set_write(drive->desc, !read_only);
+	if (!err)
+		emu_set_read_only(drive->emu, read_only);
+	return err;
+}
+
 MAY_WAIT void emu_drive_pull(struct emu_drive *drive)
 {
 	drive->pulling++;

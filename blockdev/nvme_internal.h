@@ -115,6 +115,7 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 /* Pulls it out if need be, and waits for those who do. Nobody may find it any more. */
 MAY_WAIT void emu_drive_destroy(struct emu_drive *drive);
 MAY_WAIT void emu_drive_pull(struct emu_drive *drive);
+MAY_WAIT int emu_drive_set_read_only(struct emu_drive *drive, bool read_only) MUST_CHECK;
 struct emu *emu_drive_emu(struct emu_drive *drive);
 /* What the drive's bdevs say as their stack_level: their I/O ends in the medium's. */
 uint32_t emu_drive_level(const struct emu_drive *drive);

@@ -268,6 +268,31 @@ MAY_WAIT int bdev_open(struct bdev_registry *registry, const char *name, bool wr
 	return err;
 }
 
+int bdev_desc_set_write(struct bdev_desc *desc, bool write)
+{
+	struct bdev_registry *registry = desc->bdev->registry;
+	pthread_mutex_lock(&registry->lock);
+	int err = write && desc->bdev->limits.read_only ? -EROFS : 0;
+	if (err == 0 && write && bdev_has_writer(desc->bdev, desc, true))
+		err = -EBUSY;
+	if (err == 0)
+		desc->write = write;
+	pthread_mutex_unlock(&registry->lock);
+	return err;
+}
+
+MAY_WAIT int bdev_set_read_only(struct bdev *bdev, bool read_only)
+{
+	if (bdev_is_removed(bdev))
+		return -ENODEV;
+	if (bdev->limits.read_only == read_only)
+		return 0;
+	const int err = bdev->module->set_read_only != NULL ? bdev->module->set_read_only(bdev, read_only) : 0;
+	if (err == 0)
+		__atomic_store_n(&bdev->limits.read_only, read_only, __ATOMIC_RELEASE);
+	return err;
+}
+
 int bdev_claim(struct bdev_desc *desc)
 {
 	struct bdev_registry *registry = desc->bdev->registry;

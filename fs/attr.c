@@ -105,7 +105,7 @@ static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_
 int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,
 	struct fs_attr *out)
 {
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	if (error)
 		return error;
 	struct op *op = op_begin(owner_here(fs));
@@ -192,7 +192,7 @@ int fs_open(struct fs *fs, uint64_t ino, int flags, const struct fs_cred *cred)
 	const bool writes = (flags & O_ACCMODE) != O_RDONLY;
 	if (writes && S_ISDIR(mode))
 		error = -EISDIR;
-	else if (writes && fs->read_only)
+	else if (writes && fs_access(fs) != FS_WRITABLE)
 		error = -EROFS;
 	else if (writes && inode_flags & INODE_IMMUTABLE)
 		error = -EPERM;

@@ -201,7 +201,8 @@ static MAY_WAIT int read_block(struct owner *owner, struct buf *buf)
 {
 	struct fs *fs = owner->fs;
 	bool check_crc = true;
-	const void *image = fs->overlay ? replay_image(fs->overlay, buf->block) : NULL;
+	const struct replay_image_table *overlay = __atomic_load_n(&fs->overlay, __ATOMIC_ACQUIRE);
+	const void *image = overlay ? replay_image(overlay, buf->block) : NULL;
 	if (image) {
 		memcpy(buf->data, image, FS_BLOCK_SIZE);
 		check_crc = false;

@@ -190,7 +190,7 @@ static bool may_run(const struct discard *discard)
 /* Neighbours may follow; a drain does not wait for them. */
 static MAY_WAIT void gather(const struct discard *discard)
 {
-	const uint64_t end = reactor_now_ns() + discard->alloc->owner->fs->options.commit_ms * NS_PER_MS;
+	const uint64_t end = reactor_now_ns() + FS_OPTION(discard->alloc->owner->fs, commit_ms) * NS_PER_MS;
 	while (may_run(discard) && !discard->hurry && reactor_now_ns() < end)
 		fiber_cond_wait_for((struct fiber_cond *)&discard->work, end - reactor_now_ns(), "more to discard");
 }
@@ -285,7 +285,7 @@ static MAY_WAIT int discard_stop(void *arg)
 
 int discards_start(struct fs *fs)
 {
-	if (!fs->options.discard || fs->read_only)
+	if (!FS_OPTION(fs, discard) || fs_read_only(fs))
 		return 0;
 	if (!(bdev_get_limits(fs_get_bdev(fs))->ops & 1u << IO_UNMAP)) {
 		log_warn("%s: the device cannot discard: the option is ignored", fs->bdev_name);

@@ -23,7 +23,7 @@ int file_check(const struct inode *inode, bool change)
 
 int file_begin(struct fs *fs, uint64_t ino, bool change, struct file_op **out)
 {
-	int error = change ? fs_may_change(fs) : 0;
+	int error = change ? fs_may_begin(fs) : 0;
 	if (error)
 		return error;
 	struct op *op = op_begin(owner_here(fs));

@@ -29,7 +29,7 @@ int file_sync(struct inode *inode, bool datasync)
 	struct owner *owner = inode->owner;
 	if (fs_stopped(owner->fs))
 		return -EIO;
-	if (owner->fs->read_only)
+	if (fs_read_only(owner->fs))
 		return 0;
 	const int error = datasync ? 0 : inode_log_times(inode);
 	if (error)
@@ -173,7 +173,7 @@ int fs_copy_range(struct fs *fs, uint64_t in, uint64_t in_offset, uint64_t out, 
 	const struct fs_cred *cred, uint64_t *out_copied)
 {
 	*out_copied = 0;
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	if (!error)
 		error = copy_check(fs, in, in_offset, &length);
 	if (error)

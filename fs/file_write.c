@@ -233,7 +233,7 @@ static MAY_WAIT int write_all(struct file_op *file)
 
 static MAY_WAIT int write_durable(struct file_op *file, uint32_t flags)
 {
-	const bool all = flags & FS_WRITE_SYNC || file->op->owner->fs->options.sync ||
+	const bool all = flags & FS_WRITE_SYNC || FS_OPTION(file->op->owner->fs, sync) ||
 		le32_get(file->inode->disk.flags) & INODE_SYNC;
 	return all || flags & FS_WRITE_DSYNC ? file_sync(file->inode, !all) : 0;
 }

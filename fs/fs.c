@@ -9,7 +9,7 @@
 #include "fs/journal_internal.h"
 
 const struct fs_super *fs_get_super(const struct fs *fs) { return &fs->super; }
-bool fs_read_only(const struct fs *fs) { return fs->read_only; }
+bool fs_read_only(const struct fs *fs) { return fs_access(fs) == FS_READ_ONLY; }
 int fs_stopped(const struct fs *fs) { return atomic_load_explicit(&fs->stopped, memory_order_relaxed); }
 struct reactor *fs_owner(const struct fs *fs, uint64_t ino) { return owner_of_ino(fs, ino)->reactor; }
 const struct bdev *fs_get_bdev(const struct fs *fs) { return bdev_desc_bdev(fs->owners[0]->desc); }
@@ -86,7 +86,7 @@ static MAY_WAIT int sync_owner(void *arg)
 
 int fs_sync(struct fs *fs)
 {
-	if (fs->read_only)
+	if (fs_read_only(fs))
 		return 0;
 	int error = 0;
 	for (unsigned i = 0; i < fs->owner_count && !error; i++)
@@ -97,7 +97,7 @@ int fs_sync(struct fs *fs)
 int fs_checkpoint(struct fs *fs)
 {
 	const int error = fs_sync(fs);
-	return error || fs->read_only ? error : journal_checkpoint(fs);
+	return error || fs_read_only(fs) ? error : journal_checkpoint(fs);
 }
 
 /* ---- space ---- */

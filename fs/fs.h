@@ -46,6 +46,16 @@ MAY_WAIT int fs_mount(struct bdev_registry *registry, const char *bdev_name, con
 /* Ends operation: drops all lookup counts, reaps orphans, checkpoints, marks clean, closes the device, frees. No
  * operation may be running. From a fiber of reactor 0. Returns the sticky error, if any; always frees. */
 MAY_WAIT int fs_unmount(struct fs *fs);
+/* What may change while mounted. */
+struct fs_remount {
+	bool read_only, discard, noatime, strictatime, sync;
+	unsigned commit_ms;         /* 0: 1000 */
+};
+/* To read-only: returns when nothing is changed any more and the device is as after an unmount; -EBUSY while unlinked files
+ * are in use. To writable: the device is opened for writing, and what a mount had replayed in memory only is written; -EROFS,
+ * -EACCES, -EPERM (the device is not to be written), -EBUSY (another process reads it). On failure @message has one line, and the
+ * filesystem is what it was, unless it has stopped. From a fiber of reactor 0, one call at a time. */
+MAY_WAIT int fs_remount(struct fs *fs, const struct fs_remount *wanted, char *message, size_t message_size) MUST_CHECK;
 /* Frees the memory of a filesystem whose simulated group was abandoned (power cut). No I/O. */
 void fs_abandon(struct fs *fs);
 

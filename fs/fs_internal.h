@@ -3,7 +3,7 @@
  * The filesystem inside: struct fs is what all reactors share (constant after mount, but for a few atomics), struct owner
  * is what one reactor owns. Code reaches an owner's state only from fibers and messages of that owner.
  *
- *   mount.c      mount, unmount; identity.c: is a device that came back the same
+ *   mount.c      mount, unmount; remount.c: read-only and back; identity.c: is a device that came back the same
  *   fs.c         stopping, sync, space, status       journal*.c   the log (reactor 0), streams, checkpoint, replay
  *   cache.c      metadata blocks of one owner        tx.c         reserve, prepare, apply over several owners
  *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
@@ -42,7 +42,8 @@ struct owner {
 	struct inode_table *inodes;
 	struct stream *stream;
 	struct tx_pool *txs;
-	unsigned operations;         /* running */
+	unsigned turn, operations[2]; /* running: those that began in this turn, and in the one before (op_drain) */
+	struct fiber_cond drained;
 	unsigned applying;           /* transactions of this owner in their apply step */
 	bool gate_closed;            /* none begins one now */
 	struct fiber_cond gate;
@@ -50,6 +51,14 @@ struct owner {
 		uint64_t transactions, multi_owner, loans;
 		atomic_llong free_blocks_delta, used_inodes_delta; /* since mount; summed by statfs */
 	} stats;
+};
+
+enum { FS_COMMIT_MS_DEFAULT = 1000 };
+/* Who may change anything. The middle one is the end of the first: see remount.c. */
+enum fs_access {
+	FS_WRITABLE,
+	FS_ENDING,                   /* no operation begins to; those that run, and the background, go on */
+	FS_READ_ONLY,                /* nobody; the log does not run */
 };
 
 struct fs {
@@ -62,7 +71,8 @@ struct fs {
 	struct owner *owners[REACTOR_COUNT_MAX];
 	struct journal *journal;
 	struct replay_image_table *overlay; /* read-only mounts: replayed images; NULL otherwise */
-	bool read_only;
+	bool unreaped;               /* replayed in memory: unlinked files wait to be freed until the filesystem is writable */
+	atomic_int access;           /* enum fs_access */
 	bool volatile_cache;         /* of the device */
 	atomic_bool stop_claimed;    /* somebody fills in why */
 	atomic_int stopped;          /* 0, or the sticky error */
@@ -110,14 +120,25 @@ int fs_stop(struct fs *fs, int error, uint64_t block, const char *what);
 void fs_totals(const struct fs *fs, uint64_t *free_blocks, uint64_t *used_inodes);
 /* A bad block: counted and logged with the failing field; returns -EUCLEAN. Does not stop the filesystem. */
 int fs_corrupt(struct fs *fs, uint64_t block, const char *field);
-/* 0, or what a changing operation answers now: -EROFS (read-only or stopped), -EIO (device gone). */
+static inline enum fs_access fs_access(const struct fs *fs)
+{
+	return (enum fs_access)atomic_load_explicit(&fs->access, memory_order_relaxed);
+}
+/* 0, or what a change answers now: -EROFS (read-only or stopped), -EIO (device gone). */
 static inline int fs_may_change(const struct fs *fs)
 {
-	if (UNLIKELY(fs->read_only))
+	if (UNLIKELY(fs_access(fs) == FS_READ_ONLY))
 		return -EROFS;
 	const int error = atomic_load_explicit(&fs->stopped, memory_order_relaxed);
 	return LIKELY(!error) ? 0 : error == -ENODEV || error == -EIO ? -EIO : -EROFS;
 }
+/* The same for an operation that has not begun. No wait between this and op_begin, or a remount could overlook it. */
+static inline int fs_may_begin(const struct fs *fs)
+{
+	return UNLIKELY(fs_access(fs) != FS_WRITABLE) ? -EROFS : fs_may_change(fs);
+}
+/* A mount option that a remount may change; any reactor. */
+#define FS_OPTION(fs, name) __atomic_load_n(&(fs)->options.name, __ATOMIC_RELAXED)
 /* Like reactor_wall_ns, as a timespec. */
 static inline struct timespec fs_now(void)
 {

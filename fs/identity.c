@@ -90,7 +90,7 @@ static MAY_WAIT int check_journal(struct identity *identity)
 {
 	const struct journal *journal = identity->fs->journal;
 	const struct journal_group *group = (const struct journal_group *)identity->block;
-	if (!journal->stats.groups || identity->fs->read_only)
+	if (journal->stats.groups == journal->groups_before || fs_read_only(identity->fs))
 		return 0;
 	const int error = identity_read(identity, journal->ring_first + journal->durable_group_block);
 	if (error)

@@ -133,6 +133,7 @@ bool inode_lookup_drop(struct owner *owner, uint64_t ino, uint64_t count)
 		return false;
 	}
 	lookup_table_remove(table, entry);
+	table->unlinked -= unlinked;
 	return unlinked;
 }
 
@@ -145,17 +146,21 @@ uint64_t inode_lookup_count(const struct owner *owner, uint64_t ino)
 void inode_unlinked(struct inode *inode)
 {
 	struct lookup_entry *entry = lookup_table_find(&inode->owner->inodes->lookups, inode->ino);
-	if (entry)
-		entry->count |= LOOKUP_UNLINKED;
-	else
+	if (!entry) {
 		inode_reap(inode->owner, inode->ino);
+	} else if (!(entry->count & LOOKUP_UNLINKED)) {
+		entry->count |= LOOKUP_UNLINKED;
+		inode->owner->inodes->lookups.unlinked++;
+	}
 }
 
 void inode_linked(struct inode *inode)
 {
 	struct lookup_entry *entry = lookup_table_find(&inode->owner->inodes->lookups, inode->ino);
-	if (entry)
+	if (entry && entry->count & LOOKUP_UNLINKED) {
 		entry->count &= ~LOOKUP_UNLINKED;
+		inode->owner->inodes->lookups.unlinked--;
+	}
 }
 
 /* ---- forgetting ---- */

@@ -18,6 +18,7 @@ struct lookup_table {
 	struct lookup_entry *entries;
 	uint64_t capacity;              /* power of two, or 0 */
 	uint64_t used, reserved;
+	uint64_t unlinked;              /* entries with LOOKUP_UNLINKED */
 };
 int lookup_table_add(struct lookup_table *table, uint64_t ino, uint64_t count) MUST_CHECK;
 int lookup_table_reserve(struct lookup_table *table) MUST_CHECK;

@@ -62,7 +62,7 @@ static void times_due(struct timer *timer)
 static void times_later(struct inode_table *table)
 {
 	if (!table->closing && !table->times_running && !timer_running(&table->times_timer))
-		timer_start(&table->times_timer, table->owner->fs->options.commit_ms * NS_PER_MS, times_due);
+		timer_start(&table->times_timer, FS_OPTION(table->owner->fs, commit_ms) * NS_PER_MS, times_due);
 }
 
 void inode_times_stop(struct inode_table *table)
@@ -105,10 +105,10 @@ static bool access_matters(const struct inode *inode, struct timespec now)
 void inode_accessed(struct inode *inode)
 {
 	const struct fs *fs = inode->owner->fs;
-	if (fs->options.noatime || le32_get(inode->disk.flags) & INODE_NOATIME || inode->dead || fs_may_change(fs))
+	if (FS_OPTION(fs, noatime) || le32_get(inode->disk.flags) & INODE_NOATIME || inode->dead || fs_may_begin(fs))
 		return;
 	const struct timespec now = fs_now();
-	if ((fs->options.strictatime || access_matters(inode, now)) && !inode_touch_lazy(inode, INODE_ATIME, now))
+	if ((FS_OPTION(fs, strictatime) || access_matters(inode, now)) && !inode_touch_lazy(inode, INODE_ATIME, now))
 		log_debug("%s: an access time is not noted: too many wait to be logged", fs->bdev_name);
 }
 

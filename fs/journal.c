@@ -249,13 +249,20 @@ int journal_start(struct fs *fs, const struct replay_result *replay)
 		fs->owners[i]->stream->durable_sequence = journal->durable_sequence;
 	journal->state = replay->state;
 	journal->state_generation = le64_get(replay->state.generation);
-	if (fs->read_only)
-		return 0;
+	return fs_read_only(fs) ? 0 : journal_run(fs);
+}
+
+int journal_run(struct fs *fs)
+{
+	struct journal *journal = fs->journal;
 	journal->state.clean = le32_set(0);
-	journal->state.mount_generation = le64_set(replay->mount_generation + 1);
-	error = state_write(journal);
+	journal->state.mount_generation = le64_set(le64_get(journal->state.mount_generation) + 1);
+	const int error = state_write(journal);
 	if (error)
 		return error;
+	journal->running = true;
+	journal->ending = journal->want_commit = journal->want_checkpoint = false;
+	journal->groups_before = journal->stats.groups;
 	journal->commit_running = journal->checkpoint_running = true;
 	journal->commit_start = (struct fiber_start){.fn = journal_commit_main, .arg = journal, .name = "journal commit"};
 	journal->checkpoint_start = (struct fiber_start){.fn = journal_checkpoint_main, .arg = journal, .name = "checkpoint"};
@@ -296,13 +303,15 @@ bool journal_quiet(const struct fs *fs)
 int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes)
 {
 	struct journal *journal = fs->journal;
-	int error = fs->read_only ? 0 : journal_checkpoint(fs);
+	const bool running = journal->running;
+	int error = running ? journal_checkpoint(fs) : 0;
 	journal->ending = true;
 	fiber_cond_broadcast(&journal->commit_work);
 	fiber_cond_broadcast(&journal->checkpoint_work);
 	while (journal->commit_running || journal->checkpoint_running)
 		fiber_cond_wait(&journal->idle, "the log's fibers to end");
-	if (error || fs->read_only || fs_stopped(fs))
+	journal->running = false;
+	if (error || !running || fs_stopped(fs))
 		return error ? error : fs_stopped(fs);
 	assert(!journal->pending && journal->tail_sequence == journal->next_sequence);
 	journal->state.clean = le32_set(1);

@@ -84,11 +84,14 @@ struct replay_result {
 };
 /* Reads state blocks and ring, checks the chain, writes images home (or fills fs->overlay when read-only). */
 MAY_WAIT int journal_replay(struct fs *fs, struct replay_result *out, char *message, size_t message_size) MUST_CHECK;
-/* Starts the log behind the replayed one; writes the state block with the next mount generation. */
+/* The log behind the replayed one; running, unless the mount is read-only. */
 MAY_WAIT int journal_start(struct fs *fs, const struct replay_result *replay) MUST_CHECK;
+/* Writes the state block (not clean, the next mount generation) and starts the log's fibers. */
+MAY_WAIT int journal_run(struct fs *fs) MUST_CHECK;
 /* Commits and checkpoints what was sent before the call; what is sent meanwhile is not waited for. */
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
-/* Final: everything home, state clean with totals, log fibers end. Returns the sticky error. */
+/* Everything home, state clean with totals, log fibers end (journal_run starts them again). Returns the sticky error.
+ * Nothing may be changed any more; nothing happens when the log does not run. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);
 /* No note to an owner is on its way. Reactor 0, after journal_finish. */
 bool journal_quiet(const struct fs *fs);

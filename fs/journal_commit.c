@@ -249,7 +249,7 @@ static bool commit_due(const struct journal *journal, uint64_t *wait_ns)
 		return false;
 	if (journal->line_drawn || journal->want_commit || journal->pending >= journal->group_bytes_goal / 2)
 		return true;
-	const uint64_t due = journal->oldest_pending_ns + journal->fs->options.commit_ms * NS_PER_MS;
+	const uint64_t due = journal->oldest_pending_ns + FS_OPTION(journal->fs, commit_ms) * NS_PER_MS;
 	const uint64_t now = reactor_now_ns();
 	if (due <= now)
 		return true;

@@ -132,6 +132,8 @@ struct journal {
 	struct cds_list_head credit_line;
 	atomic_bool tight;              /* somebody waits for credit: owners give idle credit back */
 	struct fiber_cond commit_work, checkpoint_work, idle;
+	bool running;                   /* journal_run until journal_finish */
+	uint64_t groups_before;         /* stats.groups of earlier runs */
 	bool want_commit, want_checkpoint, ending;
 	bool commit_running, checkpoint_running;
 	struct fiber_start commit_start, checkpoint_start;

@@ -245,9 +245,10 @@ static int image_verify(struct replay *replay, struct image *image)
 	return field ? bad_record(replay, image->block, field) : 0;
 }
 
-static MAY_WAIT int write_home(struct replay *replay)
+int replay_write_home(struct fs *fs, struct replay_image_table *table, uint64_t sequence, char *message, size_t message_size)
 {
 	enum { BATCH = 64 };
+	struct bdev_channel *channel = fs->owners[0]->channel;
 	struct io *ios = calloc(BATCH, sizeof(*ios));
 	if (!ios)
 		return -ENOMEM;
@@ -255,10 +256,10 @@ static MAY_WAIT int write_home(struct replay *replay)
 	unsigned count = 0;
 	struct io_group group;
 	io_group_init(&group);
-	for (unsigned i = 0; i < ARRAY_SIZE(replay->table->buckets) && !error; i++)
-		for (struct image *image = replay->table->buckets[i]; image && !error; image = image->next) {
-			block_seal(image->data, replay->result->next_sequence - 1);
-			io_prepare(&ios[count], replay->channel, IO_WRITE, image->data, image->block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
+	for (unsigned i = 0; i < ARRAY_SIZE(table->buckets) && !error; i++)
+		for (struct image *image = table->buckets[i]; image && !error; image = image->next) {
+			block_seal(image->data, sequence);
+			io_prepare(&ios[count], channel, IO_WRITE, image->data, image->block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
 			io_group_submit(&group, &ios[count]);
 			if (++count < BATCH)
 				continue;
@@ -269,10 +270,10 @@ static MAY_WAIT int write_home(struct replay *replay)
 	const int last = io_group_wait(&group);
 	error = error ? error : last;
 	if (!error)
-		error = bdev_flush(replay->channel);
+		error = bdev_flush(channel);
 	free(ios);
 	if (error)
-		snprintf(replay->message, replay->message_size, "%s: replay cannot write: %s", replay->fs->bdev_name, strerror(-error));
+		snprintf(message, message_size, "%s: replay cannot write: %s", fs->bdev_name, strerror(-error));
 	return error;
 }
 
@@ -284,12 +285,12 @@ static MAY_WAIT int replay_run(struct replay *replay)
 			error = image_verify(replay, image);
 	if (error || !replay->table->count)
 		return error;
-	if (replay->fs->read_only) {
+	if (fs_read_only(replay->fs)) {
 		replay->fs->overlay = replay->table;
 		replay->table = NULL;
 		return 0;
 	}
-	return write_home(replay);
+	return replay_write_home(replay->fs, replay->table, replay->result->next_sequence - 1, replay->message, replay->message_size);
 }
 
 /* ---- state ---- */

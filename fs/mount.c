@@ -11,7 +11,7 @@
 #include "fs/inode.h"
 #include "fs/replay.h"
 
-enum { CACHE_BYTES_DEFAULT = 32 << 20, COMMIT_MS_DEFAULT = 1000, INODES_CACHED_MAX = 32768 };
+enum { CACHE_BYTES_DEFAULT = 32 << 20, INODES_CACHED_MAX = 32768 };
 
 struct mount {
 	struct fs *fs;
@@ -49,7 +49,7 @@ static int check_features(struct mount *mount, const struct fs_super *super)
 	}
 	const uint64_t incompat = le64_get(super->incompat) & ~(uint64_t)FS_INCOMPAT_KNOWN;
 	const uint64_t ro_compat = le64_get(super->ro_compat) & ~(uint64_t)FS_RO_COMPAT_KNOWN;
-	if (incompat || (ro_compat && !mount->fs->read_only)) {
+	if (incompat || (ro_compat && !fs_read_only(mount->fs))) {
 		snprintf(mount->message, mount->message_size, "%s: unknown feature bits 0x%" PRIx64 ": %s", mount->fs->bdev_name,
 			incompat ? incompat : ro_compat, incompat ? "use a newer lanefs" : "mount read-only (-o ro) or use a newer lanefs");
 		return -EOPNOTSUPP;
@@ -123,7 +123,7 @@ static MAY_WAIT int owner_open(void *arg)
 {
 	struct owner *owner = arg;
 	struct fs *fs = owner->fs;
-	const int error = bdev_open(fs->registry, fs->bdev_name, !fs->read_only, device_event, owner, &owner->desc);
+	const int error = bdev_open(fs->registry, fs->bdev_name, !fs_read_only(fs), device_event, owner, &owner->desc);
 	return error ? error : bdev_channel_get(owner->desc, &owner->channel);
 }
 
@@ -300,9 +300,9 @@ static struct fs *fs_new(struct bdev_registry *registry, const char *bdev_name, 
 		return NULL;
 	fs->registry = registry;
 	fs->options = *options;
-	fs->read_only = options->read_only;
+	atomic_init(&fs->access, options->read_only ? FS_READ_ONLY : FS_WRITABLE);
 	fs->options.cache_bytes = options->cache_bytes ? options->cache_bytes : CACHE_BYTES_DEFAULT;
-	fs->options.commit_ms = options->commit_ms ? options->commit_ms : COMMIT_MS_DEFAULT;
+	fs->options.commit_ms = options->commit_ms ? options->commit_ms : FS_COMMIT_MS_DEFAULT;
 	fs->group = reactor_group_of(reactor_self());
 	fs->owner_count = reactor_group_count(fs->group);
 	snprintf(fs->bdev_name, sizeof(fs->bdev_name), "%s", bdev_name);
@@ -314,6 +314,7 @@ static struct fs *fs_new(struct bdev_registry *registry, const char *bdev_name, 
 			owner->index = i;
 			owner->reactor = reactor_group_get(fs->group, i);
 			fiber_cond_init(&owner->gate);
+			fiber_cond_init(&owner->drained);
 		}
 		if (!owner || stream_create(owner)) {
 			for (unsigned j = 0; j <= i && fs->owners[j]; j++)
@@ -367,8 +368,9 @@ static MAY_WAIT int bring_up(struct mount *mount)
 		complain(mount, error, "no memory for discarding");
 	if (replay->groups && !error)
 		log_info("%s: replayed %" PRIu64 " journal groups (%" PRIu64 " records)%s", fs->bdev_name, replay->groups, replay->records,
-			fs->read_only ? " in memory" : "");
-	if (!error && !replay->was_clean && !fs->read_only && (error = for_each_owner(fs, reap_start)))
+			fs_read_only(fs) ? " in memory" : "");
+	fs->unreaped = !replay->was_clean && fs_read_only(fs);
+	if (!error && !replay->was_clean && !fs_read_only(fs) && (error = for_each_owner(fs, reap_start)))
 		complain(mount, error, "cannot start to free unlinked files");
 	free(replay);
 	return error;
@@ -427,7 +429,7 @@ int fs_unmount(struct fs *fs)
 {
 	for_each_owner(fs, owner_quiet);
 	uint64_t free_blocks, used_inodes;
-	int error = fs->read_only ? 0 : journal_checkpoint(fs);
+	int error = fs_read_only(fs) ? 0 : journal_checkpoint(fs);
 	discards_drain(fs);
 	fs_totals(fs, &free_blocks, &used_inodes);
 	const int finish_error = journal_finish(fs, free_blocks, used_inodes);

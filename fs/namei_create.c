@@ -42,7 +42,7 @@ struct create_call {
 
 static int create_check(const struct fs *fs, const struct fs_create *what)
 {
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	const uint32_t type = what->mode & S_IFMT;
 	if (!error && what->name.length)
 		error = namei_check_name(what->name);
@@ -322,7 +322,7 @@ int fs_link(struct fs *fs, uint64_t parent, struct fs_name name, uint64_t ino, s
 	if (!error && (namei_is_dot(name) || namei_is_dotdot(name)))
 		error = -EEXIST;
 	if (!error)
-		error = fs_may_change(fs);
+		error = fs_may_begin(fs);
 	if (error)
 		return error;
 	if (parent == ino)

@@ -89,7 +89,7 @@ static MAY_WAIT int remove_once(struct fs *fs, struct remove_op *remove, bool wa
 
 static MAY_WAIT int remove_name(struct fs *fs, uint64_t parent, struct fs_name name, bool want_directory)
 {
-	const int refused = fs_may_change(fs);
+	const int refused = fs_may_begin(fs);
 	if (refused)
 		return refused;
 	struct op *op = op_begin(owner_here(fs));

@@ -291,7 +291,7 @@ static MAY_WAIT int rename_once(struct rename_op *rename)
 
 static int rename_check(const struct fs *fs, struct fs_name from, struct fs_name to, unsigned flags)
 {
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	if (!error)
 		error = namei_check_name(from);
 	if (!error)

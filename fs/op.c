@@ -44,9 +44,30 @@ void op_pool_destroy(struct owner *owner)
 	owner->inodes->ops = NULL;
 }
 
+unsigned op_enter(struct owner *owner)
+{
+	owner->operations[owner->turn]++;
+	return owner->turn;
+}
+
+void op_leave(struct owner *owner, unsigned turn)
+{
+	if (!--owner->operations[turn])
+		fiber_cond_broadcast(&owner->drained);
+}
+
+void op_drain(struct owner *owner)
+{
+	const unsigned turn = owner->turn;
+	owner->turn = !turn;
+	while (owner->operations[turn])
+		fiber_cond_wait(&owner->drained, "operations that began earlier");
+}
+
 struct op *op_begin(struct owner *owner)
 {
 	struct op_pool *pool = owner->inodes->ops;
+	const unsigned turn = op_enter(owner);
 	while (!pool->free && pool->made == pool->count_max)
 		fiber_cond_wait(&pool->room, "operations that run at once");
 	struct op *op = pool->free;
@@ -54,8 +75,10 @@ struct op *op_begin(struct owner *owner)
 		pool->free = op->next;
 	} else {
 		op = malloc(sizeof(*op));
-		if (!op)
+		if (!op) {
+			op_leave(owner, turn);
 			return NULL;
+		}
 		pool->made++;
 		op->all_next = pool->all;
 		pool->all = op;
@@ -64,7 +87,7 @@ struct op *op_begin(struct owner *owner)
 	op->enospc_attempts = 0;
 	memset(op->bounce, 0, sizeof(op->bounce));
 	op->owner = owner;
-	owner->operations++;
+	op->turn = turn;
 	return op;
 }
 
@@ -74,7 +97,7 @@ void op_end(struct op *op)
 	for (unsigned i = 0; i < OP_BOUNCE_COUNT; i++)
 		if (op->bounce[i])
 			dma_pool_put(pool->bounce, op->bounce[i]);
-	op->owner->operations--;
+	op_leave(op->owner, op->turn);
 	op->next = pool->free;
 	pool->free = op;
 	fiber_cond_signal(&pool->room);
@@ -140,7 +163,7 @@ bool op_retry_enospc(struct op *op)
 
 int op_finish(struct owner *owner, uint32_t inode_flags)
 {
-	if (!owner->fs->options.sync && !(inode_flags & INODE_SYNC))
+	if (!FS_OPTION(owner->fs, sync) && !(inode_flags & INODE_SYNC))
 		return 0;
 	return journal_sync(owner);
 }

@@ -17,6 +17,7 @@ struct op {
 	struct op *next, *all_next;     /* in the pool */
 	uint8_t *bounce[OP_BOUNCE_COUNT]; /* FS_BLOCK_SIZE each; NULL until op_bounce */
 	unsigned enospc_attempts;
+	unsigned turn;                  /* of the owner, when it began */
 	_Alignas(16) uint8_t memory[OP_BYTES];
 };
 
@@ -27,6 +28,11 @@ void op_pool_destroy(struct owner *owner);
 /* Waits for one to be free. NULL: no memory. */
 MAY_WAIT struct op *op_begin(struct owner *owner) MUST_CHECK;
 void op_end(struct op *op);
+/* The same for op_drain alone, around a change that needs no memory; what comes back is for op_leave. */
+unsigned op_enter(struct owner *owner);
+void op_leave(struct owner *owner, unsigned turn);
+/* Returns when every operation that this owner has begun before the call has ended. One caller at a time. */
+MAY_WAIT void op_drain(struct owner *owner);
 /* The operation's memory as one struct, zeroed: OP_MEMORY(op, struct rename). */
 void *op_memory(struct op *op, size_t bytes);
 #define OP_MEMORY(op, type) ((type *)op_memory((op), sizeof(type)))

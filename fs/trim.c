@@ -5,7 +5,7 @@
  * makes a filesystem look full. An AG that was trimmed and in which nothing was freed since is passed over.
  */
 #include "fs/alloc_internal.h"
-#include "fs/inode.h"
+#include "fs/op.h"
 
 enum { TRIM_PIECE_BLOCKS = 16384 /* 64 MiB */ };
 
@@ -20,7 +20,7 @@ struct trim {
 static int trim_may_go_on(const struct trim *trim)
 {
 	const struct fs *fs = trim->owner->fs;
-	const int error = fs_may_change(fs);
+	const int error = fs_may_begin(fs);
 	if (error)
 		return error;
 	const bool cancelled = trim->ticket && atomic_load(&trim->ticket->state) == FS_TICKET_CANCELLED;
@@ -110,10 +110,22 @@ static MAY_WAIT int settle(struct fs *fs)
 	return waiting ? journal_checkpoint(fs) : 0;
 }
 
+static MAY_WAIT int trim_all(struct fs *fs, struct trim *range, uint64_t *out_trimmed)
+{
+	int error = settle(fs);
+	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
+		struct trim trim = *range;
+		trim.owner = fs->owners[i];
+		error = reactor_call(fs->owners[i]->reactor, trim_owner, &trim);
+		*out_trimmed += trim.trimmed << FS_BLOCK_SHIFT;
+	}
+	return error;
+}
+
 int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed)
 {
 	*out_trimmed = 0;
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	if (error)
 		return error;
 	if (!(bdev_get_limits(fs_get_bdev(fs))->ops & 1u << IO_UNMAP))
@@ -122,13 +134,11 @@ int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length
 	if (offset >= size || length < FS_BLOCK_SIZE || min_length > (uint64_t)le32_get(fs->super.ag_blocks) << FS_BLOCK_SHIFT)
 		return -EINVAL;
 	length = MIN(length, size - offset);
-	error = settle(fs);
-	for (unsigned i = 0; i < fs->owner_count && !error; i++) {
-		struct trim trim = {.owner = fs->owners[i], .ticket = fiber_get_context(),
-			.first = div_round_up(offset, FS_BLOCK_SIZE), .end = (offset + length) >> FS_BLOCK_SHIFT,
-			.min_blocks = MAX(div_round_up(min_length, FS_BLOCK_SIZE), (uint64_t)1)};
-		error = reactor_call(fs->owners[i]->reactor, trim_owner, &trim);
-		*out_trimmed += trim.trimmed << FS_BLOCK_SHIFT;
-	}
+	struct trim range = {.ticket = fiber_get_context(), .first = div_round_up(offset, FS_BLOCK_SIZE),
+		.end = (offset + length) >> FS_BLOCK_SHIFT, .min_blocks = MAX(div_round_up(min_length, FS_BLOCK_SIZE), (uint64_t)1)};
+	struct owner *owner = owner_here(fs);
+	const unsigned turn = op_enter(owner);
+	error = trim_all(fs, &range, out_trimmed);
+	op_leave(owner, turn);
 	return error;
 }

@@ -120,9 +120,11 @@ MAY_WAIT static int change_once(struct fs *fs, struct xattr_op *op, const struct
 
 MAY_WAIT static int change_run(struct fs *fs, const struct request *request)
 {
-	struct op *memory = op_begin(owner_here(fs));
-	int error;
+	int error = fs_may_begin(fs);
 
+	if (error)
+		return error;
+	struct op *memory = op_begin(owner_here(fs));
 	if (!memory)
 		return -ENOMEM;
 	struct xattr_op *op = OP_MEMORY(memory, struct xattr_op);

@@ -304,6 +304,7 @@ int emu_plug(struct emu *emu, struct nvme_transport **out)
 
 bool emu_plugged(const struct emu *emu) { return emu->state != EMU_OUT && !released(emu); }
 bool emu_idle(const struct emu *emu) { return emu->backing_ios == 0; }
+void emu_set_read_only(struct emu *emu, bool read_only) { emu->backing.read_only = read_only; }
 
 void emu_request(struct emu *emu)
 {

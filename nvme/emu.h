@@ -127,6 +127,8 @@ void emu_request(struct emu *emu);
 MAY_WAIT void emu_power_cut(struct emu *emu);
 /* No backing I/O under way: it may be destroyed. */
 bool emu_idle(const struct emu *emu);
+/* What Identify says of the namespaces, and whether changes are refused, from now on. */
+void emu_set_read_only(struct emu *emu, bool read_only);
 
 /* ---- at run time ---- */
 int emu_add_rule(struct emu *emu, const struct emu_rule *rule) MUST_CHECK; /* its index, or -ENOSPC */

@@ -455,6 +455,61 @@ static void test_targets_that_are_refused_say_why(void **state)
 	bench_fini(&bench);
 }
 
+/* ---- read-only and back ---- */
+
+/* What another process would be told that wants to lock the file. */
+static int try_lock(short type)
+{
+	const int fd = open(path, O_RDWR | O_CLOEXEC);
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+	const int err = fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
+	close(fd);
+	return err;
+}
+
+static MAY_WAIT int becomes_writable(void *arg)
+{
+	struct bdev_desc *desc;
+	struct bdev_channel *channel;
+	file_options.read_only = true;
+	assert_int_equal(bdev_file_create(bench.registry, "file", &file_options), 0);
+	assert_int_equal(bdev_open(bench.registry, "file", false, NULL, NULL, &desc), 0);
+	assert_int_equal(bdev_channel_get(desc, &channel), 0);
+	struct bdev *bdev = bdev_desc_bdev(desc);
+	assert_int_equal(bdev_write(channel, buffer, 0, 4096, 0), -EROFS);
+	assert_int_equal(bdev_desc_set_write(desc, true), -EROFS);
+	assert_int_equal(try_lock(F_RDLCK), 0);
+	const int reader = open(path, O_RDONLY | O_CLOEXEC);
+	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+	assert_int_equal(fcntl(reader, F_OFD_SETLK, &lock), 0);
+	assert_int_equal(bdev_set_read_only(bdev, false), -EBUSY);
+	assert_int_equal(bdev_write(channel, buffer, 0, 4096, 0), -EROFS);
+	assert_int_equal(try_lock(F_WRLCK), -EAGAIN); /* it is still locked for reading, and not by that reader alone: */
+	close(reader);
+	assert_int_equal(try_lock(F_WRLCK), -EAGAIN);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(bdev_set_read_only(bdev, false), 0);
+		assert_int_equal(bdev_desc_set_write(desc, true), 0);
+		assert_int_equal(try_lock(F_RDLCK), -EAGAIN);
+		round_trip(channel);
+		assert_int_equal(bdev_set_read_only(bdev, true), 0);
+		assert_int_equal(bdev_write(channel, buffer, 0, 4096, 0), -EROFS);
+		assert_int_equal(bdev_read(channel, copy, 0, 4096), 0);
+		assert_int_equal(try_lock(F_RDLCK), 0);
+		assert_int_equal(try_lock(F_WRLCK), -EAGAIN);
+	}
+	bdev_channel_put(channel);
+	bdev_close(desc);
+	return bdev_remove(bench.registry, "file", 10 * NS_PER_SEC);
+}
+
+static void test_read_only_becomes_writable_and_back(void **state)
+{
+	bench_init(&bench, 2, false, 5);
+	bench_run(&bench, 1, becomes_writable);
+	bench_fini(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -470,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_locked_file_is_busy_until_it_is_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_block_size_follows_the_size_of_the_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_block_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read_only_becomes_writable_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removal_under_load_from_two_reactors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_targets_that_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_targets_that_are_refused_say_why, setup, teardown),
