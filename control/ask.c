@@ -63,7 +63,7 @@ static pid_t find_mount(const char *directory, int *status)
 	else if (!pid)
 		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) ?
 			"no lanefs is mounted there" :
-			"mounted, but no daemon of yours answers (another user's, or it died: umount it)");
+			"mounted, but no daemon of yours answers (another user's; or it stands still; or it died: umount it)");
 	return pid;
 }
 

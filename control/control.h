@@ -17,6 +17,7 @@ enum control_exit {
 };
 
 int control_status(int argc, char **argv);
+int control_top(int argc, char **argv);
 int control_stats(int argc, char **argv);
 int control_log_level(int argc, char **argv);
 int control_unmount(int argc, char **argv);

@@ -21,7 +21,8 @@ struct command {
 };
 static const struct command commands[] = {
 	{"status", control_status, "[DIR] [--json]", "device, space, journal, cache, reactors, kernel features, errors"},
-	{"stats", control_stats, "[DIR] [--json]", "counts and latencies of device and FUSE operations"},
+	{"top", control_top, "[DIR] [--batch] ...", "the same as it happens, with rates (lanefs top --help)"},
+	{"stats", control_stats, "[DIR] [--json|--prometheus]", "counts and latencies of device and kernel requests"},
 	{"log-level", control_log_level, "DIR [error|warn|info|debug]", "shows or sets how much the daemon logs"},
 	{"unmount", control_unmount, "DIR", "as umount.lanefs; a mount in use is detached, and waited for"},
 	{"identify", control_identify, "DIR [--json]", "the NVMe controller under a mount, and its namespaces"},

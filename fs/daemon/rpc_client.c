@@ -16,6 +16,8 @@
 
 #include "fs/daemon/run_dir.h"
 
+static const struct timeval connect_timeout = {.tv_usec = 100 * 1000};
+
 int rpc_connect(pid_t pid)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -30,9 +32,11 @@ int rpc_connect(pid_t pid)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* A stopped daemon accepts nobody; when its queue is full, connect would wait for ever. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &connect_timeout, sizeof(connect_timeout));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return fd;
-	err = -errno;
+	err = errno == EAGAIN ? -ETIMEDOUT : -errno;
 	close(fd);
 	return err;
 }
@@ -153,6 +157,43 @@ int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct js
 	return err;
 }
 
+void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int timeout_ms, rpc_take_fn take, void *arg)
+{
+	const int64_t deadline_ms = now_ms() + timeout_ms;
+	struct pollfd fds[RUN_DAEMONS_MAX];
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		fds[i] = (struct pollfd){.fd = rpc_connect(pids[i]), .events = POLLIN};
+		if (fds[i].fd >= 0 && rpc_send(fds[i].fd, method, NULL)) {
+			close(fds[i].fd);
+			fds[i].fd = -1;
+		}
+		left += fds[i].fd >= 0;
+	}
+	for (int64_t wait_ms; left > 0 && (wait_ms = deadline_ms - now_ms()) > 0;) {
+		if (poll(fds, count, (int)wait_ms) <= 0)
+			continue;
+		for (unsigned i = 0; i < count && left > 0; i++) {
+			struct json_object *result;
+			char message[128];
+
+			if (fds[i].fd < 0 || !fds[i].revents)
+				continue;
+			if (!rpc_receive(fds[i].fd, (int)MAX(deadline_ms - now_ms(), (int64_t)1), &result, message, sizeof(message)) &&
+			    take(i, result, arg))
+				left = 0;
+			else
+				left--;
+			close(fds[i].fd);
+			fds[i].fd = -1;
+		}
+	}
+	for (unsigned i = 0; i < count; i++)
+		if (fds[i].fd >= 0)
+			close(fds[i].fd);
+}
+
 struct json_object *json_child(struct json_object *object, const char *key)
 {
 	struct json_object *value;
@@ -203,26 +244,34 @@ static bool same_target(const char *a, const char *b)
 	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
+struct finding {
+	const pid_t *pids;
+	const char *directory, *target;
+	struct json_object **status;
+	pid_t found;
+};
+
+static bool find_take(unsigned index, struct json_object *answer, void *arg)
+{
+	struct finding *finding = arg;
+	bool same = (finding->directory && !strcmp(json_text(answer, "directory"), finding->directory)) ||
+		(finding->target && same_target(json_text(answer, "target"), finding->target));
+
+	if (same)
+		finding->found = finding->pids[index];
+	if (same && finding->status)
+		*finding->status = answer;
+	else
+		json_object_put(answer);
+	return same;
+}
+
 pid_t rpc_find(const char *directory, const char *target, struct json_object **status)
 {
 	pid_t pids[RUN_DAEMONS_MAX];
 	unsigned count = run_dir_list(pids);
+	struct finding finding = {.pids = pids, .directory = directory, .target = target, .status = status};
 
-	for (unsigned i = 0; i < count; i++) {
-		struct json_object *answer;
-		char message[128];
-
-		if (rpc_ask(pids[i], "status", NULL, &answer, message, sizeof(message)))
-			continue;
-		if ((directory && !strcmp(json_text(answer, "directory"), directory)) ||
-		    (target && same_target(json_text(answer, "target"), target))) {
-			if (status)
-				*status = answer;
-			else
-				json_object_put(answer);
-			return pids[i];
-		}
-		json_object_put(answer);
-	}
-	return 0;
+	rpc_ask_all(pids, count, "status", RPC_TIMEOUT_MS, find_take, &finding);
+	return finding.found;
 }

@@ -13,7 +13,8 @@
 
 enum { RPC_TIMEOUT_MS = 5000, RPC_REPLY_BYTES_MAX = 1 << 20 };
 
-/* A connection to the daemon @pid, or -errno (-ECONNREFUSED: dead; -ENOENT: no socket of the caller's). */
+/* A connection to the daemon @pid, or -errno (-ECONNREFUSED: dead; -ENOENT: no socket of the caller's; -ETIMEDOUT: it
+ * stands still). */
 int rpc_connect(pid_t pid) MUST_CHECK;
 /* The two halves of a call: a request may be sent long before its answer is wanted. */
 int rpc_send(int connection, const char *method, struct json_object *params) MUST_CHECK;
@@ -26,6 +27,11 @@ int rpc_call(int connection, const char *method, struct json_object *params, int
 /* Connect, call, close. */
 int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct json_object **result, char *message,
 	size_t message_size) MUST_CHECK;
+
+/* Asks several at once, so that one that does not answer holds nobody up. Hands over each answer (the callee's now) as it
+ * comes, until `take` returns true, all have answered, or the time is over. */
+typedef bool (*rpc_take_fn)(unsigned index, struct json_object *result, void *arg);
+void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int timeout_ms, rpc_take_fn take, void *arg);
 
 /* Fields of results; a missing one is "" or 0. Strings live as long as @object. */
 const char *json_text(struct json_object *object, const char *key);
