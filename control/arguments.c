@@ -38,6 +38,23 @@ bool show_arguments_parse(int argc, char **argv, const char *help, struct show_a
 	return !*status;
 }
 
+bool option_take(const char *name, char letter, int argc, char **argv, int *index, const char **value)
+{
+	const size_t length = strlen(name);
+	const char *argument = argv[*index];
+	const bool is_short = letter && argument[0] == '-' && argument[1] == letter;
+
+	if (!is_short && (strncmp(argument, name, length) || (argument[length] && argument[length] != '=')))
+		return false;
+	if (is_short)
+		*value = argument[2] ? argument + 2 : NULL;
+	else
+		*value = argument[length] ? argument + length + 1 : NULL;
+	if (!*value && *index + 1 < argc)
+		*value = argv[++*index];
+	return true;
+}
+
 int size_parse(const char *text, uint64_t *bytes)
 {
 	static const char units[] = "KMGTPE";

@@ -18,6 +18,10 @@ struct show_arguments {
 /* True: go on; false: end with *status. */
 bool show_arguments_parse(int argc, char **argv, const char *help, struct show_arguments *out, int *status);
 
+/* An option with its value, which may stand behind '='; @letter 0: it has no short form. True: it was this one; *value NULL:
+ * nothing followed. */
+bool option_take(const char *name, char letter, int argc, char **argv, int *index, const char **value);
+
 /* "4096", "64K", "1.5G", "2T", binary; also with "iB" after the letter. -EINVAL, -ERANGE. */
 int size_parse(const char *text, uint64_t *bytes) MUST_CHECK;
 

@@ -18,8 +18,8 @@ int control_fail(int status, const char *object, const char *text)
 	return status;
 }
 
-/* @timeout_ms < 0: as long as it takes. The answer is the caller's. */
-static int ask_pid(pid_t pid, const char *method, struct json_object *params, int timeout_ms, struct json_object **result)
+/* @directory NULL: it is spoken of by its number. @timeout_ms < 0: as long as it takes. The answer is the caller's. */
+static int ask_pid(pid_t pid, const char *directory, const char *method, struct json_object *params, int timeout_ms, struct json_object **result)
 {
 	char message[256] = "", object[32];
 	int connection = rpc_connect(pid), err = connection;
@@ -32,16 +32,16 @@ static int ask_pid(pid_t pid, const char *method, struct json_object *params, in
 	}
 	snprintf(object, sizeof(object), "process %d", (int)pid);
 	if (err == -EREMOTEIO)
-		return control_fail(CONTROL_EXIT_FAILED, object, message);
+		return control_fail(CONTROL_EXIT_FAILED, directory ?: object, message);
 	if (err)
-		return control_fail(CONTROL_EXIT_NOT_FOUND, object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
+		return control_fail(CONTROL_EXIT_NOT_FOUND, directory ?: object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
 	return CONTROL_EXIT_OK;
 }
 
-static int ask_one(pid_t pid, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
+static int ask_one(pid_t pid, const char *directory, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
 {
 	struct json_object *result;
-	int status = ask_pid(pid, method, params, RPC_TIMEOUT_MS, &result);
+	int status = ask_pid(pid, directory, method, params, RPC_TIMEOUT_MS, &result);
 
 	if (status)
 		return status;
@@ -73,7 +73,7 @@ int control_ask(const char *directory, const char *method, struct json_object *p
 	pid_t pid = find_mount(directory, &status);
 
 	if (pid)
-		return ask_pid(pid, method, params, -1, result);
+		return ask_pid(pid, directory, method, params, -1, result);
 	json_object_put(params);
 	return status;
 }
@@ -85,7 +85,7 @@ static int ask_mount(const char *directory, const char *method, struct json_obje
 	pid_t pid = find_mount(directory, &status);
 
 	if (pid)
-		return ask_one(pid, method, params, fn);
+		return ask_one(pid, directory, method, params, fn);
 	json_object_put(params);
 	return status;
 }
@@ -103,7 +103,7 @@ int control_each(const char *directory, const char *method, struct json_object *
 	if (count == 0)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
 	for (unsigned i = 0; i < count; i++) {
-		int status = ask_one(pids[i], method, NULL, fn);
+		int status = ask_one(pids[i], NULL, method, NULL, fn);
 
 		worst = MAX(worst, status);
 	}

@@ -98,30 +98,18 @@ static bool count_parse(const char *text, unsigned long *out)
 	return text[0] >= '1' && text[0] <= '9' && !*end && !errno;
 }
 
-/* An option with its value, which may stand behind '='. True: it was this one; *value NULL: nothing followed. */
-static bool option_take(const char *name, int argc, char **argv, int *index, const char **value)
-{
-	const size_t length = strlen(name);
-	const char *argument = argv[*index];
-
-	if (strncmp(argument, name, length) || (argument[length] && argument[length] != '='))
-		return false;
-	*value = argument[length] ? argument + length + 1 : *index + 1 < argc ? argv[++*index] : NULL;
-	return true;
-}
-
 static int options_take(int argc, char **argv, struct top_options *options, const char **directory)
 {
 	for (int i = 1; i < argc; i++) {
 		const char *value;
 
-		if (option_take("--interval", argc, argv, &i, &value)) {
+		if (option_take("--interval", 0, argc, argv, &i, &value)) {
 			if (!value || !interval_parse(value, &options->interval))
 				return control_fail(CONTROL_EXIT_USAGE, "--interval", "wanted: seconds from 0.1 to 3600");
-		} else if (option_take("--count", argc, argv, &i, &value)) {
+		} else if (option_take("--count", 0, argc, argv, &i, &value)) {
 			if (!value || !count_parse(value, &options->count))
 				return control_fail(CONTROL_EXIT_USAGE, "--count", "wanted: a number from 1 on");
-		} else if (option_take("--view", argc, argv, &i, &value)) {
+		} else if (option_take("--view", 0, argc, argv, &i, &value)) {
 			options->view = value ? top_view_find(value) : NULL;
 			if (!options->view)
 				return control_fail(CONTROL_EXIT_USAGE, "--view", "wanted: mounts, devices, reactors or requests");
