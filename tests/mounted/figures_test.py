@@ -314,5 +314,32 @@ def _():
     image.kill()
 
 
+@case('trim: gives back what was deleted, in a range, and refuses what makes no sense')
+def _():
+    image = Image('trim', '512M')
+    image.mount()
+    with open(f'{image.directory}/data', 'wb', buffering=0) as file:
+        file.write(os.urandom(64 * MIB))
+        os.fsync(file.fileno())
+    full = os.stat(image.path).st_blocks * 512
+    os.unlink(f'{image.directory}/data')
+    run('sync', '-f', image.directory)
+    wait_for(lambda: image.status()['filesystem']['orphans'] == 0, 'the file is freed')
+    time.sleep(1.5)  # the group that freed it is durable
+    text = run(LANEFS, 'trim', image.directory, '-v').stdout
+    left = os.stat(image.path).st_blocks * 512
+    equal(full - left > 60 * MIB, True, f'{full} bytes before, {left} after: {text}')
+    equal(text.startswith('from 0, 512 MiB: ') and text.strip().endswith('trimmed'), True, text)
+    equal(run(LANEFS, 'trim', image.directory, '-o', '1M', '--length=2M', '-m1M').stdout.count('bytes) trimmed'), 1, 'a range')
+    for arguments, status in (([], 2), (['-o'], 2), ([image.directory, '-o', '1G'], 2), ([image.directory, 'x'], 2),
+                              ([image.directory, '-q'], 2), ([image.directory, '-l', '1Q'], 2), (['/proc'], 3)):
+        result = run(LANEFS, 'trim', *arguments, check=False)
+        equal((result.returncode, result.stderr.count('\n')), (status, 1), f'{arguments}: {result.stderr}')
+    image.remount('ro')
+    result = run(LANEFS, 'trim', image.directory, check=False)
+    equal((result.returncode, 'read-only' in result.stderr), (1, True), result.stderr)
+    image.umount()
+
+
 if __name__ == '__main__':
     main()
