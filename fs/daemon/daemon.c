@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -389,6 +390,7 @@ static void daemon_free(struct daemon *daemon)
 		close(daemon->signal_fd);
 	if (daemon->event_fd >= 0)
 		close(daemon->event_fd);
+	free(daemon->settings);
 }
 
 static struct json_object *end_report(int status, bool clean)
@@ -429,10 +431,16 @@ static int start_status(int err)
 int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void *arg, char *message,
 	size_t message_size)
 {
-	struct daemon daemon = {.config = config, .helper.socket = -1, .fuse_fd = -1, .signal_fd = -1, .event_fd = -1,
+	struct mount_config *settings = malloc(sizeof(*settings));
+	struct daemon daemon = {.config = settings, .settings = settings, .helper.socket = -1, .fuse_fd = -1, .signal_fd = -1, .event_fd = -1,
 		.message = message, .message_size = message_size, .started_ms = daemon_now_ms()};
 	int err, status;
 
+	if (!settings) {
+		snprintf(message, message_size, "no memory");
+		return MOUNT_EXIT_SYSTEM;
+	}
+	*settings = *config;
 	message[0] = '\0';
 	err = daemon_start(&daemon);
 	if (err) {

@@ -4,6 +4,7 @@
  *
  *   daemon.c          start, take down                daemon_status.c      what it tells
  *   daemon_loop.c     waiting, unmounting             daemon_device_rpc.c  what may be asked of the device
+ *   daemon_remount.c  other options, read-only and back
  *   daemon_task.c     work for reactor 0              daemon_emu_rpc.c     the same of an emulated one
  *   daemon_removal.c  the device leaves, or is away   daemon_hotplug.c     devices that appear
  *                                                     daemon_space_rpc.c   what takes long
@@ -146,7 +147,8 @@ struct kernel_device {
 };
 
 struct daemon {
-	const struct mount_config *config;
+	const struct mount_config *config; /* = settings, to all who only look */
+	struct mount_config *settings;
 	enum daemon_state state;
 	struct helper helper;
 	struct reactor_group *group;
@@ -161,6 +163,7 @@ struct daemon {
 	unsigned unmount_how;
 	unsigned stop_requests;       /* signals and RPCs that asked for the end */
 	struct daemon_task *tasks;    /* running */
+	bool remounting;              /* one at a time */
 	bool stuck;                   /* reactor 0 did not do its part in time */
 	struct removal removal;
 	struct hotplug hotplug;
@@ -200,6 +203,10 @@ void facts_refresh(struct daemon *daemon);
 /* ---- daemon_space_rpc.c ---- */
 /* trim. RPC_METHOD_NOT_FOUND: none of these. */
 int space_rpc(struct daemon *daemon, const char *method, struct json_object *params, char *message, size_t message_size);
+
+/* ---- daemon_remount.c ---- */
+/* The method "remount". */
+int remount_rpc(struct daemon *daemon, struct json_object *params, struct json_object **result, char *message, size_t message_size);
 
 /* ---- daemon_device_rpc.c ---- */
 /* RPC_METHOD_NOT_FOUND: none of these. */

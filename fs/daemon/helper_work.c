@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -16,6 +17,11 @@
 #include "fs/daemon/helper_internal.h"
 #include "fs/daemon/mounts.h"
 #include "blockdev/nvme.h"
+#include "reactor/log.h"
+
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256 /* Linux 5.10 */
+#endif
 
 /* ---- mounting ---- */
 static char fuse_said[256]; /* the first line that libfuse logged; this process mounts once */
@@ -71,6 +77,22 @@ static void message_from(const char *said, char *message, size_t size)
 	snprintf(message, size, "%s", said);
 }
 
+/* Flags that libfuse has no words for. Without them the mount is there, and behaves as far as we are asked. */
+static void set_flags(const struct mount_config *config)
+{
+	unsigned long flags = (config->strictatime ? MS_STRICTATIME : 0) | (config->nodiratime ? MS_NODIRATIME : 0) |
+		(config->nosymfollow ? MS_NOSYMFOLLOW : 0);
+
+	if (!flags || geteuid() != 0)
+		return;
+	if (!config->strictatime)
+		flags |= config->noatime ? MS_NOATIME : MS_RELATIME;
+	flags |= (config->read_only ? MS_RDONLY : 0) | (config->nosuid ? MS_NOSUID : 0) | (config->nodev ? MS_NODEV : 0) |
+		(config->noexec ? MS_NOEXEC : 0);
+	if (mount(NULL, config->directory, NULL, MS_REMOUNT | MS_BIND | flags, NULL))
+		log_warn("%s: mount flags: %s", config->directory, strerror(errno));
+}
+
 static int work_mount(const struct mount_config *config, struct helper_reply *reply)
 {
 	static char list[3 * PATH_MAX], stderr_line[256];
@@ -87,6 +109,7 @@ static int work_mount(const struct mount_config *config, struct helper_reply *re
 	if (session && fuse_session_mount(session, config->directory) == 0) {
 		reply->fd = dup(fuse_session_fd(session)); /* sent, and closed by our end */
 		result = reply->fd >= 0 ? 0 : -errno;
+		set_flags(config);
 	}
 	if (result && pread(captured, stderr_line, sizeof(stderr_line) - 1, 0) > 0)
 		stderr_line[strcspn(stderr_line, "\n")] = '\0';

@@ -16,6 +16,7 @@
 
 #include "fs/daemon/daemon.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/remount.h"
 #include "fs/fuse/fuse_front.h"
 #include "reactor/log.h"
 
@@ -32,7 +33,7 @@ static const char help[] =
 	"  -s  ignore unknown options                      -v  say more\n"
 	"  -h  this text                                   -V  version\n"
 	"\n"
-	"Options: ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
+	"Options: remount ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
 	"commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
 	"on_removal=unmount|wait[=SECONDS] nohotplug auto_bind config=FILE\n"
 	"Each is explained in mount.lanefs(8).\n";
@@ -186,6 +187,22 @@ static int start_background(const struct mount_config *config)
 	return wait_for_daemon(pid, fds[0]);
 }
 
+static int run_remount(const struct mount_config *config)
+{
+	char directory[PATH_MAX], list[sizeof(config->said) + 64], message[512];
+	int status, err = path_resolve(config->directory, directory);
+
+	if (err) {
+		snprintf(message, sizeof(message), "%.400s: %s", config->directory, strerror(-err));
+		return print_failure(MOUNT_EXIT_FAILED, message);
+	}
+	/* mount(8) names all flags that are to hold; but for times, as the kernel does, what it does not name is off. */
+	snprintf(list, sizeof(list), "%s%s", config->called_by_mount ? "rw,suid,dev,exec,async,symfollow," : "", config->said);
+	status = remount_mount(directory, list, config->no_utab ? NULL : config->utab_options, message,
+		sizeof(message));
+	return message[0] ? print_failure(status, message) : status;
+}
+
 /* Descriptors 0 to 2 must not become the device's or the kernel's. */
 static void open_standard_descriptors(void)
 {
@@ -211,6 +228,8 @@ int main(int argc, char **argv)
 		fputs(config.show_help ? help : "mount.lanefs " LANEFS_VERSION "\n", stdout);
 		return MOUNT_EXIT_OK;
 	}
+	if (config.remount)
+		return config.fake ? MOUNT_EXIT_OK : run_remount(&config);
 	if (options_resolve(&config, message, sizeof(message)))
 		return print_failure(MOUNT_EXIT_FAILED, message);
 	status = check_fuse(&config, message, sizeof(message));

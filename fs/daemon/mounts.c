@@ -108,10 +108,10 @@ int unmount_at(const char *directory, unsigned how)
 	return 0;
 }
 
-static int utab_update(struct libmnt_fs *fs, const char *directory)
+static int utab_update(struct libmnt_fs *fs, const char *directory, unsigned long flags)
 {
 	struct libmnt_update *update = mnt_new_update();
-	int rc = update ? mnt_update_set_fs(update, 0, directory, fs) : -ENOMEM;
+	int rc = update ? mnt_update_set_fs(update, flags, directory, fs) : -ENOMEM;
 
 	if (rc == 0)
 		rc = mnt_update_table(update, NULL);
@@ -119,7 +119,7 @@ static int utab_update(struct libmnt_fs *fs, const char *directory)
 	return rc < 0 ? rc : 0; /* 1: nothing to note */
 }
 
-int utab_add(const char *source, const char *directory, const char *options)
+static int utab_note(const char *source, const char *directory, const char *options, unsigned long flags)
 {
 	struct libmnt_fs *fs;
 	char text[1200];
@@ -139,13 +139,23 @@ int utab_add(const char *source, const char *directory, const char *options)
 	if (rc == 0)
 		rc = mnt_fs_set_options(fs, text);
 	if (rc == 0)
-		rc = utab_update(fs, NULL);
+		rc = utab_update(fs, NULL, flags);
 	mnt_unref_fs(fs);
 	return rc;
 }
 
+int utab_add(const char *source, const char *directory, const char *options)
+{
+	return utab_note(source, directory, options, 0);
+}
+
+int utab_change(const char *source, const char *directory, const char *options)
+{
+	return utab_note(source, directory, options, MS_REMOUNT);
+}
+
 void utab_remove(const char *directory)
 {
-	if (geteuid() == 0 && utab_update(NULL, directory) != 0)
+	if (geteuid() == 0 && utab_update(NULL, directory, 0) != 0)
 		return; /* no utab, or read-only /run: nothing depends on it */
 }

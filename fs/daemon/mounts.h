@@ -33,6 +33,8 @@ int unmount_at(const char *directory, unsigned how) MUST_CHECK;
 
 /* @options: what a person said and others may look for (x-..., _netdev); may be empty. Root only; others: no effect. */
 int utab_add(const char *source, const char *directory, const char *options) MUST_CHECK;
+/* The same after a remount: @options replace those that were noted. */
+int utab_change(const char *source, const char *directory, const char *options) MUST_CHECK;
 void utab_remove(const char *directory);
 
 /* Runs fusermount3 with these arguments; what it said on stderr comes back in @text. Its exit status, or -errno. */

@@ -32,31 +32,39 @@ struct option_row {
 	enum option_kind kind;
 	size_t field;
 	uint64_t min, max;
+	bool live;      /* a remount may change it */
 };
 #define FIELD(f) offsetof(struct mount_config, f)
+#define LIVE .live = true
 
 static const struct option_row rows[] = {
-	{"ro", OPTION_SET, FIELD(read_only)},
-	{"rw", OPTION_CLEAR, FIELD(read_only)},
+	{"ro", OPTION_SET, FIELD(read_only), LIVE},
+	{"rw", OPTION_CLEAR, FIELD(read_only), LIVE},
 	{"allow_other", OPTION_SET, FIELD(allow_other)},
 	{"default_permissions", OPTION_SET, FIELD(default_permissions)},
-	{"nosuid", OPTION_SET, FIELD(nosuid)},
-	{"suid", OPTION_CLEAR, FIELD(nosuid)},
-	{"nodev", OPTION_SET, FIELD(nodev)},
-	{"dev", OPTION_CLEAR, FIELD(nodev)},
-	{"noexec", OPTION_SET, FIELD(noexec)},
-	{"exec", OPTION_CLEAR, FIELD(noexec)},
-	{"sync", OPTION_SET, FIELD(sync)},
-	{"async", OPTION_CLEAR, FIELD(sync)},
-	{"noatime", OPTION_SET, FIELD(noatime)},
-	{"atime", OPTION_CLEAR, FIELD(noatime)},
-	{"strictatime", OPTION_SET, FIELD(strictatime)},
-	{"nostrictatime", OPTION_CLEAR, FIELD(strictatime)},
+	{"nosuid", OPTION_SET, FIELD(nosuid), LIVE},
+	{"suid", OPTION_CLEAR, FIELD(nosuid), LIVE},
+	{"nodev", OPTION_SET, FIELD(nodev), LIVE},
+	{"dev", OPTION_CLEAR, FIELD(nodev), LIVE},
+	{"noexec", OPTION_SET, FIELD(noexec), LIVE},
+	{"exec", OPTION_CLEAR, FIELD(noexec), LIVE},
+	{"sync", OPTION_SET, FIELD(sync), LIVE},
+	{"async", OPTION_CLEAR, FIELD(sync), LIVE},
+	{"noatime", OPTION_SET, FIELD(noatime), LIVE},
+	{"atime", OPTION_CLEAR, FIELD(noatime), LIVE},
+	{"strictatime", OPTION_SET, FIELD(strictatime), LIVE},
+	{"nostrictatime", OPTION_CLEAR, FIELD(strictatime), LIVE},
 	{"relatime", OPTION_RELATIME},
-	{"discard", OPTION_SET, FIELD(discard)},
-	{"nodiscard", OPTION_CLEAR, FIELD(discard)},
+	{"nodiratime", OPTION_SET, FIELD(nodiratime), LIVE},
+	{"diratime", OPTION_CLEAR, FIELD(nodiratime), LIVE},
+	{"nosymfollow", OPTION_SET, FIELD(nosymfollow), LIVE},
+	{"symfollow", OPTION_CLEAR, FIELD(nosymfollow), LIVE},
+	{"dirsync", OPTION_SET, FIELD(sync), LIVE},
+	{"remount", OPTION_SET, FIELD(remount), LIVE},
+	{"discard", OPTION_SET, FIELD(discard), LIVE},
+	{"nodiscard", OPTION_CLEAR, FIELD(discard), LIVE},
 	{"cache", OPTION_SIZE, FIELD(cache_bytes), MIB(1), GIB(1024)},
-	{"commit", OPTION_SECONDS, FIELD(commit_ms), 1, 300},
+	{"commit", OPTION_SECONDS, FIELD(commit_ms), 1, 300, LIVE},
 	{"writeback", OPTION_SET, FIELD(writeback)},
 	{"noopen", OPTION_SET, FIELD(noopen)},
 	{"io_uring", OPTION_SET, FIELD(io_uring)},
@@ -81,8 +89,25 @@ static const struct option_row rows[] = {
 	{"owner", OPTION_IGNORE},
 	{"group", OPTION_IGNORE},
 	{"nouser", OPTION_IGNORE},
-	{"diratime", OPTION_IGNORE},
 	{"norelatime", OPTION_IGNORE},
+	{"lazytime", OPTION_IGNORE}, /* times are always logged lazily */
+	{"nolazytime", OPTION_IGNORE},
+	{"iversion", OPTION_IGNORE},
+	{"noiversion", OPTION_IGNORE},
+	{"mand", OPTION_IGNORE},
+	{"nomand", OPTION_IGNORE},
+	{"silent", OPTION_IGNORE},
+	{"loud", OPTION_IGNORE},
+	{"acl", OPTION_IGNORE}, /* always there */
+	{"user_xattr", OPTION_IGNORE},
+	/* What the kernel's table says of a FUSE mount: mount(8) hands it back at a remount. */
+	{"user_id", OPTION_IGNORE},
+	{"group_id", OPTION_IGNORE},
+	{"rootmode", OPTION_IGNORE},
+	{"max_read", OPTION_IGNORE},
+	{"blksize", OPTION_IGNORE},
+	{"subtype", OPTION_IGNORE},
+	{"fsname", OPTION_IGNORE},
 	{"comment", OPTION_IGNORE},
 	{"uhelper", OPTION_IGNORE},
 	{"_netdev", OPTION_KEEP},
@@ -207,6 +232,10 @@ static int apply(const struct option_row *row, struct mount_config *config, cons
 	case OPTION_SET:
 	case OPTION_CLEAR:
 		*(bool *)((char *)config + row->field) = row->kind == OPTION_SET;
+		if (row->kind == OPTION_SET && row->field == FIELD(noatime))
+			config->strictatime = false;
+		if (row->kind == OPTION_SET && row->field == FIELD(strictatime))
+			config->noatime = false;
 		return 0;
 	case OPTION_RELATIME:
 		config->noatime = config->strictatime = false;
@@ -253,10 +282,6 @@ int options_apply(struct mount_config *config, const char *name, const char *val
 	}
 	if (row)
 		return apply(row, config, value, message, message_size);
-	if (!strcmp(name, "remount")) {
-		snprintf(message, message_size, "option remount is not built yet: unmount and mount again");
-		return -EINVAL;
-	}
 	snprintf(message, message_size, "unknown option '%s': the options are listed in mount.lanefs(8)", name);
 	return -ENOENT;
 }
@@ -432,6 +457,17 @@ static int parse_flags(int argc, char **argv, struct mount_config *config, const
 	return 0;
 }
 
+/* As it was said: for the daemon, at a remount. */
+static int keep_list(struct mount_config *config, const char *list, char *message, size_t message_size)
+{
+	size_t used = strlen(config->said), room = sizeof(config->said) - used;
+
+	if ((size_t)snprintf(config->said + used, room, "%s%s", used ? "," : "", list) < room)
+		return 0;
+	snprintf(message, message_size, "the options are too long");
+	return -EINVAL;
+}
+
 static int apply_lists(struct mount_config *config, const char *const *lists, unsigned list_max, char *message,
 	size_t message_size)
 {
@@ -441,6 +477,8 @@ static int apply_lists(struct mount_config *config, const char *const *lists, un
 
 	for (unsigned i = 0; i < list_max && lists[i] && !err; i++)
 		err = apply_list(config, PASS_CONFIG, lists[i], message, message_size);
+	for (unsigned i = 0; i < list_max && lists[i] && !err; i++)
+		err = keep_list(config, lists[i], message, message_size);
 	file_reactors = config->reactors;
 	file_cores = config->core_count;
 	for (unsigned i = 0; i < list_max && lists[i] && !err; i++)
@@ -489,11 +527,51 @@ int options_parse(int argc, char **argv, struct mount_config *config, char *mess
 	}
 	strcpy(config->target, argv[optind]);
 	strcpy(config->directory, argv[optind + 1]);
-	if (config->foreground && called_by_mount()) {
+	config->called_by_mount = called_by_mount();
+	if (config->foreground && config->called_by_mount) {
 		config->foreground = false;
 		config->fake = true;
 	}
 	return 0;
+}
+
+/* ---- remount ---- */
+int options_change(struct mount_config *config, const char *list, char *message, size_t message_size)
+{
+	int err = apply_list(config, PASS_CONFIG, list, message, message_size);
+
+	return err ? err : apply_list(config, PASS_OPTIONS, list, message, message_size);
+}
+
+static bool row_differs(const struct option_row *row, const struct mount_config *a, const struct mount_config *b)
+{
+	const char *in_a = (const char *)a + row->field, *in_b = (const char *)b + row->field;
+
+	switch (row->kind) {
+	case OPTION_SET: case OPTION_CLEAR:
+		return *(const bool *)in_a != *(const bool *)in_b;
+	case OPTION_LCORES:
+		return options_reactor_count(a) != options_reactor_count(b) || a->core_count != b->core_count ||
+			memcmp(a->cores, b->cores, a->core_count * sizeof(a->cores[0]));
+	case OPTION_REMOVAL:
+		return a->hold_on_removal != b->hold_on_removal || (a->hold_on_removal && a->hold_ms != b->hold_ms);
+	case OPTION_NUMBER:
+		if (row->field == FIELD(reactors))
+			return options_reactor_count(a) != options_reactor_count(b);
+		return *(const uint64_t *)in_a != *(const uint64_t *)in_b;
+	case OPTION_SIZE: case OPTION_SECONDS:
+		return *(const uint64_t *)in_a != *(const uint64_t *)in_b;
+	default:
+		return false;
+	}
+}
+
+const char *options_fixed_difference(const struct mount_config *a, const struct mount_config *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (!rows[i].live && row_differs(&rows[i], a, b))
+			return rows[i].name;
+	return NULL;
 }
 
 unsigned options_reactor_count(const struct mount_config *config)

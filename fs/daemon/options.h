@@ -34,9 +34,12 @@ struct mount_config {
 	bool show_help, show_version;
 	bool foreground, fake, sloppy, verbose;
 	bool no_utab;
+	bool called_by_mount;     /* mount(8) is our parent */
+	bool remount;             /* change the mount that is there */
+	char said[4096];          /* all of -o */
 	/* kernel's side of the mount */
 	bool read_only, allow_other, default_permissions, nosuid, nodev, noexec, sync;
-	bool noatime, strictatime;
+	bool noatime, nodiratime, strictatime, nosymfollow;
 	/* the filesystem's */
 	bool discard;
 	uint64_t cache_bytes;     /* 0: default */
@@ -66,6 +69,11 @@ unsigned options_reactor_count(const struct mount_config *config);
 
 /* What is in force, as one could say it after -o. Cut off where it does not fit. */
 void options_show(const struct mount_config *config, char *out, size_t out_size);
+
+/* Applies a list of options to what holds now. As options_parse. */
+int options_change(struct mount_config *config, const char *list, char *message, size_t message_size) MUST_CHECK;
+/* The first option that differs and that a remount cannot change; NULL: none does. */
+const char *options_fixed_difference(const struct mount_config *a, const struct mount_config *b);
 
 /* Makes the path in a TARGET absolute; one without a path stays as it is. -errno. */
 int target_resolve(char target[PATH_MAX]) MUST_CHECK;

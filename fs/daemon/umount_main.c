@@ -12,6 +12,7 @@
 
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/options.h"
+#include "fs/daemon/remount.h"
 #include "fs/daemon/rpc_client.h"
 
 static const char help[] =
@@ -20,11 +21,13 @@ static const char help[] =
 	"\n"
 	"  -l  lazy: out of the tree now, ends when the last open file is closed; does not wait\n"
 	"  -f  force: requests in flight fail (root)\n"
+	"  -r  when it is busy, make it read-only instead\n"
 	"  -v  say what is waited for        -h, -V  this text, version\n"
-	"  -n, -r, -t TYPE, -N NAMESPACE come from umount(8): -N is refused, the others change nothing\n";
+	"  -n, -t TYPE, -N NAMESPACE come from umount(8): -N is refused, the others change nothing\n";
 
 struct flags {
 	unsigned how; /* enum unmount_how */
+	bool read_only;  /* if it cannot be unmounted */
 	bool verbose, show_help, show_version;
 };
 
@@ -48,7 +51,8 @@ static int parse(int argc, char **argv, struct flags *flags)
 		case 'v': flags->verbose = true; break;
 		case 'h': flags->show_help = true; break;
 		case 'V': flags->show_version = true; break;
-		case 'n': case 'r': case 't': break;
+		case 'r': flags->read_only = true; break;
+		case 'n': case 't': break;
 		case 'N': return fail(MOUNT_EXIT_USAGE, "-N", "other namespaces are not built: use nsenter(1)");
 		default:
 			snprintf(text, sizeof(text), "unknown flag -%c (try -h)", optopt ? optopt : '-');
@@ -60,8 +64,23 @@ static int parse(int argc, char **argv, struct flags *flags)
 	return MOUNT_EXIT_OK;
 }
 
-static int unmount_failed(const char *directory, int err)
+static int make_read_only(const char *directory)
 {
+	char message[512];
+	int status;
+
+	status = remount_mount(directory, "ro", NULL, message, sizeof(message));
+	if (message[0])
+		fprintf(stderr, "umount.lanefs: %s\n", message);
+	else
+		fprintf(stderr, "umount.lanefs: %s: busy: read-only now\n", directory);
+	return status;
+}
+
+static int unmount_failed(const char *directory, const struct flags *flags, int err)
+{
+	if (err == -EBUSY && flags->read_only)
+		return make_read_only(directory);
 	switch (err) {
 	case -EBUSY: return fail(MOUNT_EXIT_FAILED, directory, "target is busy: see who with fuser -vm, or use -l");
 	case -EINVAL: return fail(MOUNT_EXIT_FAILED, directory, "not mounted");
@@ -149,7 +168,7 @@ static int unmount_and_wait(const char *directory, const struct flags *flags)
 	}
 	err = unmount_at(directory, flags->how);
 	if (err)
-		return unmount_failed(directory, err);
+		return unmount_failed(directory, flags, err);
 	if (flags->how & UNMOUNT_LAZY)
 		return MOUNT_EXIT_OK;
 	if (!pid) {

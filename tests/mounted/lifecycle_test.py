@@ -14,33 +14,11 @@ import subprocess
 import threading
 import time
 
-from lanefs_test import (BUILD, LANEFS, MOUNT, UMOUNT, Image, Skip, alive, case, equal, main, need, note, run, wait_for,
-                         work_dir)
+from lanefs_test import (BUILD, LANEFS, MOUNT, UMOUNT, Image, alive, case, equal, in_namespace, main, need, note, run,
+                         wait_for, work_dir)
 
 
-# ---- mount(8) and umount(8): with the helpers in /sbin of a private mount namespace -----------------------------------
-def in_namespace(script, *arguments):
-    """Runs a shell script in which /sbin holds our helpers and everything mounted vanishes with it."""
-    need('unshare')
-    overlay = f'{work_dir()}/overlay'
-    for name in ('upper', 'work'):
-        os.makedirs(f'{overlay}/{name}', exist_ok=True)
-    for name, target in (('mount.lanefs', MOUNT), ('umount.lanefs', UMOUNT), ('mount.fuse.lanefs', MOUNT),
-                         ('umount.fuse.lanefs', UMOUNT)):
-        shutil.copy2(target, f'{overlay}/upper/{name}')
-    sbin = os.path.realpath('/sbin')
-    prologue = (f'set -e; mount --make-rprivate /; mount -t tmpfs tmpfs {overlay}/work; '
-                f'mkdir {overlay}/work/u {overlay}/work/w; cp -a {overlay}/upper/. {overlay}/work/u/; '
-                f'mount -t overlay overlay -o lowerdir={sbin},upperdir={overlay}/work/u,workdir={overlay}/work/w {sbin}; ')
-    result = subprocess.run(['unshare', '-m', 'sh', '-c', prologue + script, 'sh', *arguments], capture_output=True,
-                            text=True, timeout=120, stdin=subprocess.DEVNULL)
-    if 'overlay' in result.stderr and 'unknown filesystem' in result.stderr:
-        raise Skip('no overlay filesystem here')
-    if result.returncode:
-        raise AssertionError(f'status {result.returncode}: {result.stdout}{result.stderr}')
-    return result.stdout
-
-
+# ---- mount(8) and umount(8) ------------------------------------------------------------------------------------------
 @case('mount -t lanefs and plain umount, which waits until the image is clean')
 def mount8():
     image = Image('mount8', '256M')
