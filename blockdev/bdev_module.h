@@ -41,6 +41,8 @@ struct bdev_module {
 	 * bdev_remove; may wait. After a deadline channels may still be open: their channel_fini comes later.
 	 * NULL: nothing. */
 	MAY_WAIT void (*release)(struct bdev *bdev);
+	/* The size may have changed: looks, and calls bdev_resized if it did. -EINVAL: smaller. May wait. NULL: it cannot. */
+	MAY_WAIT int (*rescan)(struct bdev *bdev);
 	/* After release, when no descriptor and no channel is left: free private_data. Must not wait, may run on any
 	 * reactor (or on the control thread, without release, when a simulation was abandoned). NULL: nothing. */
 	void (*destroy)(struct bdev *bdev);

@@ -127,6 +127,10 @@ struct bdev_limits {
 const struct bdev_limits *bdev_get_limits(const struct bdev *bdev);
 static inline uint64_t bdev_size_bytes(const struct bdev_limits *l) { return (uint64_t)l->block_size * l->block_count; }
 
+/* Looks whether the device has become larger meanwhile; if so its limits say so afterwards, and openers are told. 0 as well
+ * when nothing changed or the module cannot look; -EINVAL: it has become smaller; errors of looking. */
+MAY_WAIT int bdev_rescan(struct bdev *bdev) MUST_CHECK;
+
 enum bdev_event { BDEV_EVENT_REMOVED, BDEV_EVENT_RESIZED, BDEV_EVENT_MEDIA_ERROR };
 typedef void (*bdev_event_fn)(enum bdev_event event, struct bdev_desc *desc, void *arg);
 

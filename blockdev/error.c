@@ -254,6 +254,8 @@ static void error_quiesce(struct bdev *bdev)
 	bdev_drain(bdev, error_fail_held);
 }
 
+MAY_WAIT static int error_rescan(struct bdev *bdev) { return stack_rescan(&error_of(bdev)->stack); }
+
 MAY_WAIT static void error_release(struct bdev *bdev)
 {
 	stack_close(&error_of(bdev)->stack);
@@ -277,6 +279,7 @@ static const struct bdev_module error_module = {
 	.submit = error_submit,
 	.quiesce = error_quiesce,
 	.release = error_release,
+	.rescan = error_rescan,
 	.destroy = error_destroy,
 };
 

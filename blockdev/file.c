@@ -4,7 +4,7 @@
  *
  * O_DIRECT is tried, and believed only after a read with it has worked; otherwise the page cache is in between. Either
  * way a completed write may still be in some cache, so the device has a volatile one, and FLUSH is fdatasync. A FUA write
- * is RWF_DSYNC. Unmap punches holes, which read as zeroes.
+ * is RWF_DSYNC. Unmap punches holes, which read as zeroes. A file that became larger is larger once it is looked at again.
  *
  * A file is locked for one writer or for readers; the lock follows when a bdev becomes read-only or writable.
  */
@@ -52,6 +52,29 @@ static void file_destroy(struct bdev *bdev)
 
 static MAY_WAIT int file_set_read_only(struct bdev *bdev, bool read_only);
 
+/* As large as it is now. Another size than whole blocks: the rest is not used. */
+static int file_rescan(struct bdev *bdev)
+{
+	struct file *file = bdev_private(bdev);
+	const struct bdev_limits *limits = bdev_get_limits(bdev);
+	uint64_t size_bytes = 0;
+	struct stat status;
+	if (fstat(file->fd, &status) != 0)
+		return -errno;
+	if (!file->block_device)
+		size_bytes = (uint64_t)status.st_size;
+	else if (ioctl(file->fd, BLKGETSIZE64, &size_bytes) != 0)
+		return -errno;
+	size_bytes = align_down(size_bytes, limits->block_size);
+	if (size_bytes < file->size_bytes)
+		return -EINVAL;
+	if (size_bytes == file->size_bytes)
+		return 0;
+	__atomic_store_n(&file->size_bytes, size_bytes, __ATOMIC_RELAXED);
+	bdev_resized(bdev, size_bytes / limits->block_size);
+	return 0;
+}
+
 static const struct bdev_module file_module = {
 	.name = "file",
 	.context_bytes = sizeof(struct file_context),
@@ -62,6 +85,7 @@ static const struct bdev_module file_module = {
 	.set_read_only = file_set_read_only,
 	.quiesce = file_quiesce,
 	.release = file_release,
+	.rescan = file_rescan,
 	.destroy = file_destroy,
 };
 

@@ -234,6 +234,8 @@ static void record_quiesce(struct bdev *bdev)
 	bdev_drain(bdev, NULL); /* what is in flight is the base's, and comes back from there */
 }
 
+MAY_WAIT static int record_rescan(struct bdev *bdev) { return stack_rescan(&record_of(bdev)->stack); }
+
 MAY_WAIT static void record_release(struct bdev *bdev)
 {
 	stack_close(&record_of(bdev)->stack);
@@ -258,6 +260,7 @@ static const struct bdev_module record_module = {
 	.submit = record_submit,
 	.quiesce = record_quiesce,
 	.release = record_release,
+	.rescan = record_rescan,
 	.destroy = record_destroy,
 };
 

@@ -386,6 +386,8 @@ void bdev_resized(struct bdev *bdev, uint64_t block_count)
 	bdev_post_event(bdev, BDEV_EVENT_RESIZED);
 }
 
+int bdev_rescan(struct bdev *bdev) { return bdev->module->rescan != NULL ? bdev->module->rescan(bdev) : 0; }
+
 void bdev_media_error(struct bdev *bdev, uint64_t offset)
 {
 	log_error("%s: the medium has an error at byte %llu", bdev->limits.name, (unsigned long long)offset);

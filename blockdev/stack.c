@@ -66,6 +66,15 @@ MAY_WAIT int stack_open(struct stack *stack, struct bdev_registry *registry, con
 	return -ELOOP;
 }
 
+int stack_rescan(const struct stack *stack)
+{
+	struct bdev *base = bdev_desc_bdev(stack->desc);
+	const int err = bdev_rescan(base);
+	if (err == 0 && base->limits.block_count != stack->self->limits.block_count)
+		bdev_resized(stack->self, base->limits.block_count);
+	return err;
+}
+
 MAY_WAIT static int stack_close_there(void *arg)
 {
 	struct stack *stack = arg;

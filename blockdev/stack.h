@@ -20,6 +20,8 @@ struct stack {
  * -ELOOP (too many levels). */
 MAY_WAIT int stack_open(struct stack *stack, struct bdev_registry *registry, const char *name, const char *base,
 	struct bdev_limits *limits) MUST_CHECK;
+/* The base is as large as it says now: so are we. For a module's rescan. */
+MAY_WAIT int stack_rescan(const struct stack *stack) MUST_CHECK;
 /* Any reactor's fiber. */
 MAY_WAIT void stack_close(struct stack *stack);
 /* Makes @io, in the context of @public, what @public is, for the base's channel. */

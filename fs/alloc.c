@@ -16,7 +16,6 @@ enum { HELD_BACK_MIN = 8, HELD_BACK_MAX = 1024, HELD_BACK_SHARE = 128 };
 int alloc_create(struct owner *owner)
 {
 	const struct fs *fs = owner->fs;
-	const uint32_t total = le32_get(fs->super.ag_count);
 	struct alloc *alloc = calloc(1, sizeof(*alloc));
 	if (!alloc)
 		return -ENOMEM;
@@ -26,21 +25,45 @@ int alloc_create(struct owner *owner)
 	fiber_cond_init(&alloc->unmapped);
 	alloc->data.tail = &alloc->data.head;
 	alloc->metadata.tail = &alloc->metadata.head;
-	alloc->ag_count = owner->index < total ? (total - owner->index - 1) / fs->owner_count + 1 : 0;
-	alloc->ags = calloc(MAX(alloc->ag_count, 1u), sizeof(*alloc->ags));
-	if (!alloc->ags)
+	const int error = alloc_grow_reserve(owner, le32_get(fs->super.ag_count));
+	if (!error)
+		alloc_grow_open(owner);
+	return error;
+}
+
+int alloc_grow_reserve(struct owner *owner, uint32_t total)
+{
+	struct alloc *alloc = owner->alloc;
+	const unsigned owners = owner->fs->owner_count;
+	const unsigned count = owner->index < total ? (total - owner->index - 1) / owners + 1 : 0;
+	if (count <= alloc->ag_room)
+		return 0;
+	struct ag **ags = realloc(alloc->ags, count * sizeof(*ags));
+	if (!ags)
 		return -ENOMEM;
-	uint64_t blocks = 0;
-	for (unsigned i = 0; i < alloc->ag_count; i++) {
-		struct ag *ag = &alloc->ags[i];
-		ag->number = owner->index + i * fs->owner_count;
+	alloc->ags = ags;
+	for (; alloc->ag_room < count; alloc->ag_room++) {
+		struct ag *ag = calloc(1, sizeof(*ag));
+		if (!ag)
+			return -ENOMEM;
+		ag->number = owner->index + alloc->ag_room * owners;
 		fiber_cond_init(&ag->loaded_cond);
 		freespace_init(&ag->space, &alloc->pool);
 		freespace_init(&ag->undiscarded, &alloc->pool);
-		blocks += ag_block_count(&fs->super, ag->number);
+		ags[alloc->ag_room] = ag;
 	}
-	alloc->held_back = MIN(MAX(blocks / HELD_BACK_SHARE, (uint64_t)HELD_BACK_MIN), (uint64_t)HELD_BACK_MAX);
 	return 0;
+}
+
+void alloc_grow_open(struct owner *owner)
+{
+	struct alloc *alloc = owner->alloc;
+	const struct fs_super *super = &owner->fs->super;
+	uint64_t blocks = 0;
+	alloc->ag_count = alloc->ag_room;
+	for (unsigned i = 0; i < alloc->ag_count; i++)
+		blocks += ag_block_count(super, alloc->ags[i]->number);
+	alloc->held_back = MIN(MAX(blocks / HELD_BACK_SHARE, (uint64_t)HELD_BACK_MIN), (uint64_t)HELD_BACK_MAX);
 }
 
 static void quarantine_drop(struct quarantined *entry)
@@ -60,9 +83,10 @@ void alloc_destroy(struct owner *owner)
 	quarantine_drop(alloc->data.head);
 	quarantine_drop(alloc->metadata.head);
 	quarantine_drop(alloc->quarantined_free);
-	for (unsigned i = 0; alloc->ags && i < alloc->ag_count; i++) {
-		freespace_clear(&alloc->ags[i].space);
-		freespace_clear(&alloc->ags[i].undiscarded);
+	for (unsigned i = 0; i < alloc->ag_room; i++) {
+		freespace_clear(&alloc->ags[i]->space);
+		freespace_clear(&alloc->ags[i]->undiscarded);
+		free(alloc->ags[i]);
 	}
 	freespace_pool_fini(&alloc->pool);
 	free(alloc->ags);
@@ -73,8 +97,8 @@ void alloc_destroy(struct owner *owner)
 struct ag *alloc_ag(struct alloc *alloc, uint32_t number)
 {
 	const unsigned index = number / alloc->owner->fs->owner_count;
-	assert(index < alloc->ag_count && alloc->ags[index].number == number);
-	return &alloc->ags[index];
+	assert(index < alloc->ag_count && alloc->ags[index]->number == number);
+	return alloc->ags[index];
 }
 
 static bool owns(const struct owner *owner, uint64_t block)
@@ -159,7 +183,7 @@ static MAY_WAIT int take_own(struct owner *owner, uint64_t goal, uint32_t want, 
 	for (unsigned pass = 0; pass < 2; pass++) {
 		const bool all_loaded = alloc->loaded_count == alloc->ag_count;
 		for (unsigned i = 0; i < alloc->ag_count; i++) {
-			struct ag *ag = &alloc->ags[(first + i) % alloc->ag_count];
+			struct ag *ag = alloc->ags[(first + i) % alloc->ag_count];
 			const int error = alloc_load(owner, ag);
 			if (error == -EUCLEAN)
 				continue; /* logged; this AG gives nothing */
@@ -221,11 +245,11 @@ uint32_t alloc_spread_ag(struct owner *owner)
 {
 	struct alloc *alloc = owner->alloc;
 	for (unsigned i = 0; i < alloc->ag_count; i++) {
-		struct ag *ag = &alloc->ags[alloc->spread_rotor++ % alloc->ag_count];
+		struct ag *ag = alloc->ags[alloc->spread_rotor++ % alloc->ag_count];
 		if (!alloc_load(owner, ag) && freespace_total(&ag->space) > 16)
 			return ag->number;
 	}
-	return alloc->ags[alloc->spread_rotor % alloc->ag_count].number;
+	return alloc->ags[alloc->spread_rotor % alloc->ag_count]->number;
 }
 
 /* ---- quarantine ---- */

@@ -34,8 +34,19 @@ void alloc_map_bit(struct tx_part *part, struct buf *map, uint32_t ag_block, boo
 void alloc_map_ready(struct tx_part *part, uint32_t ag, enum block_type map, uint32_t ag_block);
 /* Whether the bit is set; a map that is not ready counts as zero. */
 MAY_WAIT int alloc_map_test(struct owner *owner, uint32_t ag, enum block_type map, uint32_t ag_block, bool *out) MUST_CHECK;
-/* The first set bit at or after @from; the number of blocks of the AG when there is none. */
+/* The first set bit at or after @from; ALLOC_MAP_NONE when there is none. */
+#define ALLOC_MAP_NONE UINT32_MAX
 MAY_WAIT int alloc_map_next(struct owner *owner, uint32_t ag, enum block_type map, uint32_t from, uint32_t *out) MUST_CHECK;
+
+/* Growing. Memory for this owner's AGs of a filesystem of @ag_count; they give nothing yet. -ENOMEM. */
+int alloc_grow_reserve(struct owner *owner, uint32_t ag_count) MUST_CHECK;
+/* What was reserved is there, and in the superblock. No wait. */
+void alloc_grow_open(struct owner *owner);
+/* The last AG becomes longer: prepare pins its header and its map; apply frees the bits of [from, to), counts, and leaves
+ * the blocks out of the free tree until alloc_grow_add. */
+MAY_WAIT int alloc_grow_prepare(struct tx_part *part, uint32_t ag) MUST_CHECK;
+void alloc_grow_apply(struct tx_part *part, uint32_t ag, uint32_t from, uint32_t to);
+void alloc_grow_add(struct owner *owner, uint32_t ag, uint32_t from, uint32_t to);
 
 /* Durable number or tail rose: quarantined runs come back. No wait. */
 void alloc_quarantine_release(struct owner *owner);

@@ -35,8 +35,9 @@ struct quarantine {
 struct alloc {
 	struct owner *owner;
 	unsigned ag_count;              /* AGs of this owner */
+	unsigned ag_room;               /* of those, with the ones that are made for a filesystem that grows */
 	unsigned loaded_count;
-	struct ag *ags;                 /* ags[i].number = owner index + i * owners */
+	struct ag **ags;                /* ags[i]->number = owner index + i * owners; what it points to never moves */
 	unsigned rotor, spread_rotor;
 	uint64_t free_blocks;           /* in the free trees of loaded AGs */
 	uint64_t unmapping_blocks;      /* out of them while the device unmaps */

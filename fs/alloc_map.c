@@ -132,7 +132,7 @@ static uint32_t next_bit(const struct map_block *map, uint32_t from, uint32_t en
 int alloc_map_next(struct owner *owner, uint32_t ag, enum block_type map, uint32_t from, uint32_t *out)
 {
 	const uint32_t blocks = ag_block_count(&owner->fs->super, ag);
-	*out = blocks;
+	*out = ALLOC_MAP_NONE;
 	for (uint32_t index = from / FS_MAP_BITS; index * FS_MAP_BITS < blocks; index++) {
 		const uint32_t first = index * FS_MAP_BITS, end = MIN(blocks - first, (uint32_t)FS_MAP_BITS);
 		struct buf *buf;
@@ -294,4 +294,39 @@ void alloc_apply(struct tx_part *part, const struct tx_run *tx_run)
 	atomic_fetch_add_explicit(&owner->stats.free_blocks_delta, set ? -(long long)flipped : (long long)flipped, memory_order_relaxed);
 	if (!set)
 		alloc_quarantine(owner->alloc, run, tx_run->kind, stream_next_number(owner));
+}
+
+/* ---- growing ---- */
+
+/* The map block in which the AG ends is the only one that may exist and speak of blocks behind that end. */
+int alloc_grow_prepare(struct tx_part *part, uint32_t ag)
+{
+	const uint32_t end = ag_block_count(&part->tx->fs->super, ag);
+	struct buf *buf;
+	int error = alloc_load(part->owner, alloc_ag(part->owner->alloc, ag));
+	if (!error)
+		error = alloc_pin_header(part, ag, &buf);
+	if (!error && end % FS_MAP_BITS)
+		error = part_pin_map(part, ag, BLOCK_BLOCK_MAP, end / FS_MAP_BITS, &buf);
+	return error;
+}
+
+void alloc_grow_apply(struct tx_part *part, uint32_t ag, uint32_t from, uint32_t to)
+{
+	const struct fs *fs = part->tx->fs;
+	struct buf *buf = pinned(part, header_place(fs, ag));
+	struct ag_header *header = (struct ag_header *)buf->data;
+	header->blocks = le32_set(to);
+	header->free_blocks = le32_set(le32_get(header->free_blocks) + (to - from));
+	tx_dirty(part, buf, offsetof(struct ag_header, blocks), 2 * sizeof(header->blocks));
+	if (!(from % FS_MAP_BITS))
+		return;
+	const uint32_t index = from / FS_MAP_BITS, count = MIN(to, (index + 1) * FS_MAP_BITS) - from;
+	change_bits(part, pinned(part, map_place(fs, ag, BLOCK_BLOCK_MAP, index)), from % FS_MAP_BITS, count, false);
+	alloc_map_ready(part, ag, BLOCK_BLOCK_MAP, from);
+}
+
+void alloc_grow_add(struct owner *owner, uint32_t ag, uint32_t from, uint32_t to)
+{
+	alloc_give_back(owner->alloc, (struct run){.block = ag_first_block(&owner->fs->super, ag) + from, .count = to - from});
 }

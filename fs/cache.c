@@ -318,6 +318,16 @@ void buf_kill(struct owner *owner, struct buf *buf)
 	buf->dead = true;
 }
 
+void cache_drop(struct owner *owner, uint64_t block)
+{
+	struct buf *buf = lookup(owner->cache, block);
+	if (!buf || !buf->lru.next)
+		return;
+	cds_list_del(&buf->lru);
+	unhash(buf);
+	buf_free(owner->cache, buf);
+}
+
 void buf_logged(struct owner *owner, struct buf *buf, uint64_t part)
 {
 	struct cache *cache = owner->cache;

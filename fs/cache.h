@@ -51,6 +51,8 @@ void buf_pin(struct buf *buf);
 void buf_put(struct owner *owner, struct buf *buf);
 /* The block was freed by the transaction being applied: not written home any more. The pin stays the caller's. */
 void buf_kill(struct owner *owner, struct buf *buf);
+/* A clean block that nobody uses is cached no more; nothing if it is not cached. */
+void cache_drop(struct owner *owner, uint64_t block);
 /* A record of the part being applied (stream number @part) covers a change of this pinned block. */
 void buf_logged(struct owner *owner, struct buf *buf, uint64_t part);
 

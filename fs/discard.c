@@ -85,7 +85,7 @@ bool discard_yield(struct alloc *alloc)
 	if (alloc->undiscarded_blocks) {
 		alloc->discard->stats.skipped_blocks += alloc->undiscarded_blocks;
 		for (unsigned i = 0; i < alloc->ag_count; i++)
-			discard_let_go(alloc, &alloc->ags[i]);
+			discard_let_go(alloc, alloc->ags[i]);
 		return true;
 	}
 	if (!alloc->unmapping_blocks)
@@ -102,7 +102,7 @@ static bool next_run(struct discard *discard, struct run *out)
 	struct alloc *alloc = discard->alloc;
 	const struct fs *fs = alloc->owner->fs;
 	for (unsigned i = 0; i <= alloc->ag_count; i++) {
-		struct ag *ag = &alloc->ags[discard->cursor_ag % alloc->ag_count];
+		struct ag *ag = alloc->ags[discard->cursor_ag % alloc->ag_count];
 		uint32_t start, count;
 		if (freespace_next(&ag->undiscarded, discard->cursor, &start, &count)) {
 			count = MIN(count, (uint32_t)DISCARD_RUN_BLOCKS);
@@ -153,7 +153,7 @@ static MAY_WAIT void unmap_batch(struct discard *discard)
 	}
 	if (error && discard->refused)
 		for (unsigned i = 0; i < discard->alloc->ag_count; i++)
-			discard_let_go(discard->alloc, &discard->alloc->ags[i]);
+			discard_let_go(discard->alloc, discard->alloc->ags[i]);
 }
 
 /* Sabotage: unmaps what was freed but could still be needed after a power cut. */
@@ -216,7 +216,7 @@ static void discard_main(void *arg)
 		}
 	}
 	for (unsigned i = 0; i < alloc->ag_count; i++)
-		discard_let_go(alloc, &alloc->ags[i]);
+		discard_let_go(alloc, alloc->ags[i]);
 	discard->running = false;
 	fiber_cond_broadcast(&discard->idle);
 }
@@ -228,7 +228,7 @@ static int discard_start(void *arg)
 	struct owner *owner = arg;
 	struct alloc *alloc = owner->alloc;
 	struct discard *discard = alloc->discard;
-	if (!alloc->ag_count || (discard && discard->running))
+	if (discard && discard->running)
 		return 0;
 	if (!discard && !(discard = calloc(1, sizeof(*discard))))
 		return -ENOMEM;

@@ -119,10 +119,7 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	fs_totals(fs, &free_blocks, &used_inodes);
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		held_back += fs->owners[i]->alloc->held_back;
-	const struct fs_super *super = &fs->super;
-	const uint64_t fixed = (uint64_t)ag_fixed_blocks(super) * le32_get(super->ag_count);
-	const uint64_t all = (uint64_t)le32_get(super->ag_blocks) * (le32_get(super->ag_count) - 1) + le32_get(super->last_ag_blocks);
-	*out = (struct fs_statfs){.blocks = all - fixed, .free_blocks = free_blocks,
+	*out = (struct fs_statfs){.blocks = atomic_load(&fs->usable_blocks), .free_blocks = free_blocks,
 		.available_blocks = free_blocks > held_back ? free_blocks - held_back : 0};
 	/* Inodes come out of free blocks as needed. */
 	out->free_files = out->available_blocks * FS_INODES_PER_BLOCK;

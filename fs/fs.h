@@ -229,8 +229,16 @@ MAY_WAIT int fs_statfs(struct fs *fs, struct fs_statfs *out);
  * -EINVAL (offset past the end, length below a block, min_length above a group), -EROFS, -EOPNOTSUPP (the device cannot),
  * -EINTR (fs_call_off, or the fiber's ticket was cancelled), errors of the device. Any owner. */
 MAY_WAIT int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed);
-/* A trim that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
+/* A trim or growth that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
 void fs_call_off(struct fs *fs);
+/* Makes it @bytes large (0: all that the device has now), while other operations go on: see grow.c. A power cut leaves the old
+ * size or the new one. On failure @message has one line, and the size is as before, unless the filesystem has stopped.
+ * -EALREADY (has that size), -EINVAL (smaller, or too little more), -ENOSPC (larger than the device), -EBUSY (somebody grows
+ * it), -EROFS, -EINTR (fs_call_off), -ENOMEM, errors of the device. Fiber of reactor 0. */
+struct fs_grown {
+	uint64_t old_bytes, new_bytes;
+};
+MAY_WAIT int fs_grow(struct fs *fs, uint64_t bytes, struct fs_grown *out, char *message, size_t message_size) MUST_CHECK;
 /* As FS_IOC_SHUTDOWN with NOLOGFLUSH: the filesystem stops; nothing more is written. */
 MAY_WAIT int fs_shutdown(struct fs *fs);
 

@@ -8,7 +8,7 @@
  *   cache.c      metadata blocks of one owner        tx.c         reserve, prepare, apply over several owners
  *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
  *   tree.c       B+trees (plan, apply)               dir.c, map.c directories and extent maps on trees
- *   discard.c, trim.c   telling the device what is free
+ *   discard.c, trim.c   telling the device what is free     grow.c   more AGs while mounted
  *   range.c      file-range locks                    namei*.c, file*.c, attr.c, xattr.c   the operations of fs.h
  */
 #ifndef LANEFS_FS_FS_INTERNAL_H
@@ -62,7 +62,10 @@ enum fs_access {
 };
 
 struct fs {
-	struct fs_super super;
+	struct fs_super super;       /* changes when the filesystem grows: see grow.c */
+	atomic_uint open_ag_count;   /* AGs that owners allocate from: super.ag_count, but for a moment of growing */
+	atomic_ullong usable_blocks; /* of those AGs, without the fixed ones */
+	bool growing;                /* reactor 0's */
 	struct fs_mount_options options;
 	struct reactor_group *group;
 	struct bdev_registry *registry;
@@ -97,7 +100,7 @@ static inline uint64_t ino_place(const struct fs *fs, uint64_t ino)
 }
 static inline struct owner *owner_of_ino(const struct fs *fs, uint64_t ino)
 {
-	return owner_of_ag(fs, ino_ag(ino_place(fs, ino)) % le32_get(fs->super.ag_count));
+	return owner_of_ag(fs, ino_ag(ino_place(fs, ino)));
 }
 static inline uint32_t ag_of_block(const struct fs *fs, uint64_t block)
 {

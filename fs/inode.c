@@ -41,11 +41,11 @@ int inode_table_create(struct owner *owner, unsigned count_max)
 	fiber_mutex_init(&table->flushing);
 	fiber_mutex_init(&table->rename);
 	fiber_mutex_init(&table->copying);
-	table->ag_count = (unsigned)div_round_up(le32_get(fs->super.ag_count), fs->owner_count);
-	table->ags = calloc(table->ag_count, sizeof(*table->ags));
-	int error = table->ags ? slab_create(table, count_max) : -ENOMEM;
-	for (unsigned i = 0; i < table->ag_count && !error; i++)
-		fiber_cond_init(&table->ags[i].idle);
+	int error = inode_grow_reserve(owner, le32_get(fs->super.ag_count));
+	if (!error) {
+		inode_grow_open(owner);
+		error = slab_create(table, count_max);
+	}
 	if (!error)
 		error = reap_queue_create(table);
 	if (!error)
@@ -55,14 +55,37 @@ int inode_table_create(struct owner *owner, unsigned count_max)
 	return error;
 }
 
+int inode_grow_reserve(struct owner *owner, uint32_t total)
+{
+	struct inode_table *table = owner->inodes;
+	const unsigned owners = owner->fs->owner_count;
+	const unsigned count = owner->index < total ? (total - owner->index - 1) / owners + 1 : 0;
+	if (count <= table->ag_room)
+		return 0;
+	struct ag_inodes **ags = realloc(table->ags, count * sizeof(*ags));
+	if (!ags)
+		return -ENOMEM;
+	table->ags = ags;
+	for (; table->ag_room < count; table->ag_room++) {
+		if (!(ags[table->ag_room] = calloc(1, sizeof(**ags))))
+			return -ENOMEM;
+		fiber_cond_init(&ags[table->ag_room]->idle);
+	}
+	return 0;
+}
+
+void inode_grow_open(struct owner *owner) { owner->inodes->ag_count = owner->inodes->ag_room; }
+
 void inode_table_destroy(struct owner *owner)
 {
 	struct inode_table *table = owner->inodes;
 	if (!table)
 		return;
 	op_pool_destroy(owner);
-	for (unsigned i = 0; i < table->ag_count && table->ags; i++)
-		free(table->ags[i].blocks);
+	for (unsigned i = 0; i < table->ag_room; i++) {
+		free(table->ags[i]->blocks);
+		free(table->ags[i]);
+	}
 	for (unsigned i = 0; i < REACTOR_COUNT_MAX; i++) {
 		free(table->forget[i].spare);
 		while (table->forget[i].first) {

@@ -99,8 +99,8 @@ struct inode_table {
 	struct lookup_table lookups;
 	struct forget_line forget[REACTOR_COUNT_MAX];
 	struct fiber_cond forget_idle;
-	struct ag_inodes *ags;          /* of this owner, by ag / owner_count */
-	unsigned ag_count;
+	struct ag_inodes **ags;         /* of this owner, by ag / owner_count; what it points to never moves */
+	unsigned ag_count, ag_room;     /* ag_room: with those that are made for a filesystem that grows */
 	struct reap_queue reap;
 	struct op_pool *ops;
 	struct fiber_mutex flushing;    /* of times */
@@ -118,7 +118,7 @@ static inline uint64_t inode_block_of(const struct fs *fs, uint64_t ino)
 static inline uint32_t inode_ag(const struct fs *fs, uint64_t ino) { return ino_ag(ino_place(fs, ino)); }
 static inline struct ag_inodes *inode_ag_state(struct inode_table *table, uint32_t ag)
 {
-	return &table->ags[ag / table->owner->fs->owner_count];
+	return table->ags[ag / table->owner->fs->owner_count];
 }
 
 /* A struct with one reference, not in the hash. NULL: all are in use. */

@@ -70,14 +70,13 @@ static void busy_end(struct ag_inodes *state)
 /* Puts blocks of the free map into the list until one with an open slot is found or the map ends. */
 static MAY_WAIT int scan(struct owner *owner, struct ag_inodes *state, uint32_t ag)
 {
-	const uint32_t blocks = ag_block_count(&owner->fs->super, ag);
 	while (state->block_count < SLOT_BLOCKS_MAX) {
 		const uint32_t from = state->scan_next;
 		uint32_t found;
 		int error = alloc_map_next(owner, ag, BLOCK_INODE_FREE_MAP, from, &found);
 		if (error)
 			return error;
-		if (found == blocks) {
+		if (found == ALLOC_MAP_NONE) {
 			state->scanned = state->scan_next == from; /* else a slot became free further down */
 			return 0;
 		}
@@ -124,7 +123,7 @@ static MAY_WAIT int reserve_existing(struct owner *owner, uint32_t ag, struct in
 static MAY_WAIT int reserve_elsewhere(struct owner *owner, uint32_t not_ag, struct inode_slot *out)
 {
 	const struct fs *fs = owner->fs;
-	for (uint32_t ag = owner->index; ag < le32_get(fs->super.ag_count); ag += fs->owner_count) {
+	for (uint32_t ag = owner->index; ag / fs->owner_count < owner->inodes->ag_count; ag += fs->owner_count) {
 		if (ag == not_ag)
 			continue;
 		bool found;

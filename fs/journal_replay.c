@@ -67,6 +67,7 @@ struct replay {
 	struct replay_image_table *table;
 	uint8_t *window;                /* WINDOW_BLOCKS of the ring, from window_first */
 	uint64_t window_first, window_count;
+	uint64_t device_blocks;
 	uint8_t *group;                 /* group_bytes; grows */
 	uint64_t group_bytes;
 	char *message;
@@ -155,10 +156,10 @@ static int bad_record(struct replay *replay, uint64_t block, const char *what)
 
 static int record_apply(struct replay *replay, const struct journal_record *record)
 {
-	const struct fs_super *super = &replay->fs->super;
 	const uint64_t block = le64_get(record->block);
 	const uint32_t offset = le16_get(record->offset), length = le16_get(record->length);
-	if (block < le64_get(super->first_ag_block) || block >= le64_get(super->block_count) - 1)
+	/* Whether it is in an AG, or where a superblock stands, is known when all superblocks of the journal were seen. */
+	if (block != FS_SUPER_BLOCK && (block < le64_get(replay->fs->super.first_ag_block) || block >= replay->device_blocks))
 		return bad_record(replay, block, "a record outside the allocation groups");
 	struct image **slot = image_slot(replay->table, block);
 	if (!*slot) {
@@ -240,7 +241,7 @@ static int image_verify(struct replay *replay, struct image *image)
 {
 	const struct fs_super *super = &replay->fs->super;
 	const unsigned type = le16_get(((struct block_header *)image->data)->type);
-	const char *field = type < BLOCK_AG_HEADER || type >= BLOCK_TYPE_COUNT ? "type"
+	const char *field = type == BLOCK_STATE || type >= BLOCK_TYPE_COUNT ? "type"
 		: block_verify(super, image->data, image->block, type, BLOCK_OWNER_ANY, false);
 	return field ? bad_record(replay, image->block, field) : 0;
 }
@@ -277,9 +278,32 @@ int replay_write_home(struct fs *fs, struct replay_image_table *table, uint64_t 
 	return error;
 }
 
+/* A filesystem that grew: its geometry is what the journal says. */
+static int super_replayed(struct replay *replay)
+{
+	struct fs *fs = replay->fs;
+	const struct image *image = *image_slot(replay->table, FS_SUPER_BLOCK);
+	if (!image)
+		return 0;
+	struct fs_super *super = (struct fs_super *)image->data;
+	block_seal(super, replay->result->next_sequence - 1);
+	const char *field = super_verify(super, FS_SUPER_BLOCK, UINT64_MAX);
+	if (field || super->fsid.raw != fs->super.fsid.raw)
+		return bad_record(replay, FS_SUPER_BLOCK, field ? field : "fsid");
+	if (le64_get(super->block_count) > replay->device_blocks) {
+		snprintf(replay->message, replay->message_size, "%s: the filesystem has grown to %" PRIu64 " blocks, the device has %"
+			PRIu64 ": the image was cut off", fs->bdev_name, le64_get(super->block_count), replay->device_blocks);
+		return -EINVAL;
+	}
+	fs->super = *super;
+	return 0;
+}
+
 static MAY_WAIT int replay_run(struct replay *replay)
 {
 	int error = follow_chain(replay);
+	if (!error)
+		error = super_replayed(replay);
 	for (unsigned i = 0; i < ARRAY_SIZE(replay->table->buckets) && !error; i++)
 		for (struct image *image = replay->table->buckets[i]; image && !error; image = image->next)
 			error = image_verify(replay, image);
@@ -338,6 +362,7 @@ int journal_replay(struct fs *fs, struct replay_result *out, char *message, size
 	if (out->was_clean)
 		return 0;
 	struct replay replay = {.fs = fs, .channel = channel, .result = out, .message = message, .message_size = message_size};
+	replay.device_blocks = bdev_size_bytes(bdev_get_limits(fs_get_bdev(fs))) >> FS_BLOCK_SHIFT;
 	replay.table = calloc(1, sizeof(*replay.table));
 	replay.window = dma_alloc(WINDOW_BLOCKS * FS_BLOCK_SIZE, FS_BLOCK_SIZE);
 	replay.group_bytes = FS_BLOCK_SIZE;

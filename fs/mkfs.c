@@ -184,6 +184,28 @@ int mkfs_plan(const struct mkfs_options *options, struct fs_super *super, char *
 	return 0;
 }
 
+int mkfs_grow_plan(const struct fs_super *old, uint64_t blocks, struct fs_super *out, char *message, size_t message_size)
+{
+	const uint64_t before = le64_get(old->block_count), first_ag = le64_get(old->first_ag_block);
+
+	if (blocks < before)
+		return refuse(-EINVAL, message, message_size, "%llu KiB are less than the %llu KiB that it has: it cannot shrink",
+			(unsigned long long)blocks * FS_BLOCK_SIZE >> 10, (unsigned long long)before * FS_BLOCK_SIZE >> 10);
+	if (blocks > DEVICE_BLOCKS_MAX || (blocks - 1 - first_ag) / le32_get(old->ag_blocks) >= UINT32_MAX)
+		return refuse(-EINVAL, message, message_size, "too large for groups of %u MiB; choose a smaller size",
+			le32_get(old->ag_blocks) >> 8);
+	*out = *old;
+	out->block_count = le64_set(blocks);
+	ags_place(out, blocks - 1 - first_ag);
+	if (mkfs_usable_blocks(out) > mkfs_usable_blocks(old))
+		return 0;
+	const uint32_t least = MAX((uint32_t)FS_AG_BLOCKS_LAST_MIN, ag_fixed_blocks(old) + AG_USABLE_MIN);
+	return refuse(-EINVAL, message, message_size, "%llu KiB add no room: the smallest step is to %llu KiB",
+		(unsigned long long)blocks * FS_BLOCK_SIZE >> 10,
+		(unsigned long long)(first_ag + (uint64_t)le32_get(old->ag_count) * le32_get(old->ag_blocks) + least + 1) *
+		FS_BLOCK_SIZE >> 10);
+}
+
 /* ---- the blocks ---- */
 
 struct format {
@@ -220,12 +242,17 @@ static int MUST_CHECK super_copy_write(struct format *format, uint64_t block_num
 	return block_end(format);
 }
 
-static uint64_t free_blocks_total(const struct fs_super *super)
+uint64_t mkfs_usable_blocks(const struct fs_super *super)
 {
 	const uint64_t last = le32_get(super->ag_count) - 1;
 	const uint64_t blocks = last * le32_get(super->ag_blocks) + le32_get(super->last_ag_blocks);
 
-	return blocks - (last + 1) * ag_fixed_blocks(super) - 1; /* one inode block, of the root */
+	return blocks - (last + 1) * ag_fixed_blocks(super);
+}
+
+static uint64_t free_blocks_total(const struct fs_super *super)
+{
+	return mkfs_usable_blocks(super) - 1; /* one inode block, of the root */
 }
 
 static int MUST_CHECK state_write(struct format *format, uint64_t block_number, uint64_t generation)
@@ -243,21 +270,29 @@ static int MUST_CHECK state_write(struct format *format, uint64_t block_number, 
 	return block_end(format);
 }
 
-static int MUST_CHECK ag_header_write(struct format *format, uint32_t ag)
+void mkfs_ag_header(const struct fs_super *super, uint32_t ag, void *block)
 {
-	const struct fs_super *super = format->super;
-	const bool root = ag == 0;
-	struct ag_header *header = block_begin(format, BLOCK_AG_HEADER, ag_first_block(super, ag), ag);
+	struct ag_header *header = block;
 
+	memset(block, 0, FS_BLOCK_SIZE);
+	block_header_init(block, BLOCK_AG_HEADER, ag_first_block(super, ag), le64_get(super->fsid), ag);
 	header->ag = le32_set(ag);
 	header->blocks = le32_set(ag_block_count(super, ag));
-	header->free_blocks = le32_set(ag_block_count(super, ag) - ag_fixed_blocks(super) - root);
-	header->inode_blocks = le32_set(root);
-	header->used_inodes = le32_set(root);
-	header->next_generation = le32_set(root ? ROOT_GENERATION + 1 : ROOT_GENERATION);
-	header->block_map_ready = le64_set(root);
-	header->inode_map_ready = le64_set(root);
-	header->inode_free_map_ready = le64_set(root);
+	header->free_blocks = le32_set(ag_block_count(super, ag) - ag_fixed_blocks(super));
+	header->next_generation = le32_set(ROOT_GENERATION);
+}
+
+static int MUST_CHECK ag_header_write(struct format *format, uint32_t ag)
+{
+	struct ag_header *header = format->block;
+
+	mkfs_ag_header(format->super, ag, header);
+	if (ag == 0) { /* the root's inode block, and the first block of each map */
+		header->free_blocks = le32_set(le32_get(header->free_blocks) - 1);
+		header->inode_blocks = header->used_inodes = le32_set(1);
+		header->next_generation = le32_set(ROOT_GENERATION + 1);
+		header->block_map_ready = header->inode_map_ready = header->inode_free_map_ready = le64_set(1);
+	}
 	return block_end(format);
 }
 

@@ -9,6 +9,7 @@
 
 #include "fs/discard.h"
 #include "fs/inode.h"
+#include "fs/mkfs.h"
 #include "fs/replay.h"
 
 enum { CACHE_BYTES_DEFAULT = 32 << 20, INODES_CACHED_MAX = 32768 };
@@ -353,6 +354,8 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	error = journal_replay(fs, replay, mount->message, mount->message_size);
 	if (!error && (error = for_each_owner(fs, owner_fill)))
 		complain(mount, error, "no memory for the metadata cache: give -o cache= a smaller size");
+	atomic_store(&fs->open_ag_count, le32_get(fs->super.ag_count));
+	atomic_store(&fs->usable_blocks, mkfs_usable_blocks(&fs->super));
 	if (!error && replay->was_clean) {
 		fs->free_blocks_at_mount = replay->free_blocks;
 		fs->used_inodes_at_mount = replay->used_inodes;

@@ -81,7 +81,7 @@ static MAY_WAIT uint32_t choose_ag(const struct create_call *call, unsigned atte
 	if (!S_ISDIR(call->what->mode) && !attempt)
 		return inode_ag(fs, call->parent);
 	/* With fewer AGs than reactors some own nothing. */
-	const unsigned owners = MIN(fs->owner_count, le32_get(fs->super.ag_count));
+	const unsigned owners = MIN(fs->owner_count, atomic_load(&fs->open_ag_count));
 	struct inode_table *table = call->owner->inodes;
 	const unsigned turn =
 		S_ISDIR(call->what->mode) && !attempt ? table->create_turn++ : table->create_turn + attempt;

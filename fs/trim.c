@@ -90,7 +90,7 @@ static MAY_WAIT int trim_owner(void *arg)
 	const struct alloc *alloc = trim->owner->alloc;
 	int error = 0;
 	for (unsigned i = 0; i < alloc->ag_count && !error; i++)
-		error = trim_ag(trim, &alloc->ags[i]);
+		error = trim_ag(trim, alloc->ags[i]);
 	return error;
 }
 

@@ -58,19 +58,25 @@ static void fsck_run(struct fsck *fsck)
 	fsck_super(fsck);
 	if (fsck->error || fsck->out->fatal)
 		return;
-	fsck_groups_init(fsck);
-	if (fsck->error)
-		return;
-	fsck_super_copies(fsck);
-	fsck_state(fsck);
-	if (fsck->error || fsck->out->fatal)
-		return;
 	struct fsck_result *out = fsck->out;
+	fsck_state(fsck);
+	if (!fsck->error && !out->fatal && fsck->options->replay_in_memory && out->needs_replay)
+		fsck_journal_super(fsck);
+	if (!fsck->error)
+		fsck_groups_init(fsck);
+	/* What replay does to them is known only later. */
+	if (!fsck->error && !out->needs_replay)
+		fsck_super_copies(fsck);
+	if (fsck->error || out->fatal)
+		return;
 	out->skipped = fsck->options->clean_is_enough && !out->findings && !out->needs_replay && !out->recorded_error;
 	if (out->skipped)
 		return;
+	const bool unclean = out->needs_replay;
 	fsck_progress(fsck, "journal", 0);
 	fsck_journal(fsck);
+	if (unclean && !fsck->error)
+		fsck_super_copies(fsck);
 	fsck_each_group(fsck, "inodes", fsck_ag_inodes);
 	fsck_each_group(fsck, "orphans", fsck_ag_orphans);
 	if (!fsck->error)

@@ -112,11 +112,15 @@ enum { FSCK_DATA = 0 };
 bool fsck_claim(struct fsck *fsck, uint64_t block, uint64_t count, unsigned type, uint64_t owner);
 
 /* ---- fsck_super.c ---- */
+/* The superblock that replay will leave is another one. */
+void fsck_super_replayed(struct fsck *fsck, const struct fs_super *image);
 void fsck_super(struct fsck *fsck);
 void fsck_super_copies(struct fsck *fsck);
 void fsck_state(struct fsck *fsck);
 
 /* ---- fsck_journal.c ---- */
+/* Takes over a superblock that stands in the journal. */
+void fsck_journal_super(struct fsck *fsck);
 void fsck_journal(struct fsck *fsck);
 const uint8_t *fsck_overlay_find(const struct fsck_overlay *overlay, uint64_t block);
 void fsck_overlay_fini(struct fsck_overlay *overlay);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Replay in memory. From the tail that the state block names, groups are accepted as long as each one continues the
+ * Replay in memory, in two walks: the first looks for a superblock, since a filesystem that grew has its new geometry there. From the tail that the state block names, groups are accepted as long as each one continues the
  * chain: journal id, mount generation, sequence, crc of the group before, own crc. What their records say is put into
  * an overlay of whole blocks, in order. The first group that does not continue is the end, which may not come before
  * the highest group known durable.
@@ -19,6 +19,7 @@ struct replay {
 	uint32_t crc;                   /* previous_crc that it must have */
 	uint8_t *group;                 /* buffer */
 	size_t group_size;
+	bool has_super;                 /* a superblock was found */
 };
 
 static size_t overlay_slot(const struct fsck_overlay *overlay, uint64_t block)
@@ -68,14 +69,15 @@ static uint8_t *overlay_insert(struct fsck *fsck, uint64_t block)
 	if (overlay->slot[slot].image)
 		return overlay->slot[slot].image;
 	struct fsck_ag *ag = fsck_ag_of(fsck, block);
-	if (!ag->replayed)
+	if (ag && !ag->replayed)
 		ag->replayed = fsck_allocate(fsck, div_round_up(ag->blocks, 64), sizeof(uint64_t));
-	uint8_t *image = ag->replayed ? malloc(FS_BLOCK_SIZE) : NULL;
+	uint8_t *image = !ag || ag->replayed ? malloc(FS_BLOCK_SIZE) : NULL;
 	if (!image) {
 		fsck->error = -ENOMEM;
 		return NULL;
 	}
-	ag->replayed[(block - ag->first) / 64] |= 1ull << (block - ag->first) % 64;
+	if (ag)
+		ag->replayed[(block - ag->first) / 64] |= 1ull << (block - ag->first) % 64;
 	overlay->slot[slot].block = block;
 	overlay->slot[slot].image = image;
 	overlay->count++;
@@ -86,7 +88,8 @@ static void record_apply(struct fsck *fsck, const struct journal_record *record,
 {
 	uint64_t block = le64_get(record->block);
 	unsigned offset = le16_get(record->offset), length = le16_get(record->length);
-	if (!fsck_ag_of(fsck, block)) {
+	const bool super = block == FS_SUPER_BLOCK || block == fsck->block_count - 1;
+	if (!super && !fsck_ag_of(fsck, block)) {
 		fsck_find(fsck, "journal: group %" PRIu64 " has a record for block %" PRIu64 ", which is in no AG",
 			sequence, block);
 		return;
@@ -174,27 +177,64 @@ static bool group_read(struct fsck *fsck, struct replay *replay)
 	return le32_get(group->crc) == fsck_crc32c(group, length, &group->crc.raw);
 }
 
-void fsck_journal(struct fsck *fsck)
+/* Follows the chain from the tail, from group to group. */
+static void chain_follow(struct fsck *fsck, struct replay *replay, void (*apply)(struct fsck *fsck, struct replay *replay))
 {
-	struct replay replay = {
+	*replay = (struct replay){
 		.place = le64_get(fsck->state.tail_block),
 		.blocks_left = le64_get(fsck->super.journal_blocks),
 		.sequence = le64_get(fsck->state.tail_sequence),
 		.crc = le32_get(fsck->state.tail_crc),
 	};
-	struct fsck_result *out = fsck->out;
-	while (group_read(fsck, &replay)) {
-		if (fsck->options->replay_in_memory)
-			group_apply(fsck, &replay);
-		const struct journal_group *group = (const struct journal_group *)replay.group;
+	while (group_read(fsck, replay)) {
+		apply(fsck, replay);
+		const struct journal_group *group = (const struct journal_group *)replay->group;
 		uint64_t blocks = div_round_up(le32_get(group->length), FS_BLOCK_SIZE);
-		replay.place = (replay.place + blocks) % le64_get(fsck->super.journal_blocks);
-		replay.blocks_left -= blocks;
-		replay.crc = le32_get(group->crc);
-		replay.sequence++;
-		out->groups_replayed++;
+		replay->place = (replay->place + blocks) % le64_get(fsck->super.journal_blocks);
+		replay->blocks_left -= blocks;
+		replay->crc = le32_get(group->crc);
+		replay->sequence++;
 	}
-	free(replay.group);
+	free(replay->group);
+}
+
+/* Records of the superblock, onto the image in fsck->inodes; what is malformed is reported by the second walk. */
+static void super_apply(struct fsck *fsck, struct replay *replay)
+{
+	const size_t end = le32_get(((const struct journal_group *)replay->group)->length);
+	size_t at = sizeof(struct journal_group);
+	while (at + sizeof(struct journal_record) <= end) {
+		const struct journal_record *record = (const struct journal_record *)(replay->group + at);
+		unsigned offset = le16_get(record->offset), length = le16_get(record->length);
+		if (!length || offset + length > FS_BLOCK_SIZE || sizeof(*record) + align_up(length, 8) > end - at)
+			return;
+		replay->has_super |= le64_get(record->block) == FS_SUPER_BLOCK && length == FS_BLOCK_SIZE;
+		if (replay->has_super && le64_get(record->block) == FS_SUPER_BLOCK)
+			memcpy(fsck->inodes + offset, record + 1, length);
+		at += sizeof(*record) + align_up(length, 8);
+	}
+}
+
+void fsck_journal_super(struct fsck *fsck)
+{
+	struct replay replay;
+	chain_follow(fsck, &replay, super_apply);
+	if (!fsck->error && replay.has_super)
+		fsck_super_replayed(fsck, (const struct fs_super *)fsck->inodes);
+}
+
+static void group_count(struct fsck *fsck, struct replay *replay)
+{
+	if (fsck->options->replay_in_memory)
+		group_apply(fsck, replay);
+	fsck->out->groups_replayed++;
+}
+
+void fsck_journal(struct fsck *fsck)
+{
+	struct fsck_result *out = fsck->out;
+	struct replay replay;
+	chain_follow(fsck, &replay, group_count);
 	if (fsck->error)
 		return;
 	uint64_t durable = le64_get(fsck->state.durable_sequence);

@@ -101,6 +101,19 @@ static void super_fields(struct fsck *fsck)
 		fsck_find(fsck, "superblock: reserved fields are not zero");
 }
 
+void fsck_super_replayed(struct fsck *fsck, const struct fs_super *image)
+{
+	fsck->super = *image;
+	fsck->super_place = FS_SUPER_BLOCK;
+	fsck->super.header.crc = le32_set(fsck_crc32c(&fsck->super, FS_BLOCK_SIZE, &fsck->super.header.crc.raw));
+	const char *wrong = super_wrong(fsck, FS_SUPER_BLOCK);
+	fsck->out->fatal = wrong;
+	if (wrong)
+		fsck_find(fsck, "journal: a superblock with wrong %s", wrong);
+	else
+		super_fields(fsck);
+}
+
 void fsck_super(struct fsck *fsck)
 {
 	const struct fsck_options *options = fsck->options;
@@ -132,17 +145,20 @@ static void super_copy(struct fsck *fsck, uint64_t place)
 {
 	if (fsck->error || place == fsck->super_place)
 		return;
-	struct fs_super *copy = (struct fs_super *)fsck->block;
-	fsck->error = fsck->io->read(fsck->io->arg, place, copy);
-	if (fsck->error)
+	bool replayed;
+	const void *found = fsck_read(fsck, place, fsck->block, &replayed);
+	if (!found)
 		return;
-	const char *field = fsck_header_useless(fsck, &copy->header, place, BLOCK_SUPER, false);
+	struct fs_super *copy = (struct fs_super *)fsck->other;
+	memcpy(copy, found, sizeof(*copy));
+	const char *field = fsck_header_useless(fsck, &copy->header, place, BLOCK_SUPER, replayed);
 	if (field) {
 		fsck_find(fsck, "superblock copy (block %" PRIu64 "): wrong %s", place, field);
 		return;
 	}
 	copy->header.crc = fsck->super.header.crc;
 	copy->header.block = fsck->super.header.block;
+	copy->header.sequence = fsck->super.header.sequence; /* they are written one after the other */
 	if (memcmp(copy, &fsck->super, sizeof(*copy)))
 		fsck_find(fsck, "superblock copy (block %" PRIu64 "): differs from the superblock in block %" PRIu64,
 			place, fsck->super_place);

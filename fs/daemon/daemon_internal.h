@@ -201,7 +201,7 @@ const char *daemon_state_name(const struct daemon *daemon);
 void facts_refresh(struct daemon *daemon);
 
 /* ---- daemon_space_rpc.c ---- */
-/* trim. RPC_METHOD_NOT_FOUND: none of these. */
+/* trim, grow. RPC_METHOD_NOT_FOUND: none of these. */
 int space_rpc(struct daemon *daemon, const char *method, struct json_object *params, char *message, size_t message_size);
 
 /* ---- daemon_remount.c ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Methods of the control socket that take their time over the whole filesystem: trim. They run as tasks; the client
+ * Methods of the control socket that take their time over the whole filesystem: trim, grow. They run as tasks; the client
  * waits, the control thread does not. Parameters and answers: doc/operating.md.
  */
 #include <errno.h>
@@ -15,8 +15,10 @@ struct space_call {
 	struct rpc_ticket ticket;
 	const struct space_method *method;
 	char message[256];               /* why it failed; "": what the errno says */
-	uint64_t offset, length, min_length;
+	uint64_t offset, length, min_length; /* trim */
 	uint64_t trimmed;
+	uint64_t bytes;                      /* grow */
+	struct fs_grown grown;
 };
 
 struct space_method {
@@ -72,8 +74,26 @@ static void trim_report(const struct space_call *call, struct json_object *objec
 	put_number(object, "trimmed", call->trimmed);
 }
 
+/* ---- grow ---- */
+static int grow_parse(struct space_call *call, struct json_object *params)
+{
+	return optional_bytes(call, params, "bytes", 0, &call->bytes);
+}
+
+static MAY_WAIT int grow_run(struct space_call *call)
+{
+	return fs_grow(call->task.daemon->fs, call->bytes, &call->grown, call->message, sizeof(call->message));
+}
+
+static void grow_report(const struct space_call *call, struct json_object *object)
+{
+	put_number(object, "old", call->grown.old_bytes);
+	put_number(object, "new", call->grown.new_bytes);
+}
+
 static const struct space_method space_methods[] = {
 	{"trim", trim_parse, trim_run, trim_report},
+	{"grow", grow_parse, grow_run, grow_report},
 };
 
 /* ---- calls ---- */

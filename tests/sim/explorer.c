@@ -20,12 +20,12 @@
 #include "reactor/log.h"
 #include "tests/sim/client.h"
 
-enum { CLIENTS = 3 };
+enum { CLIENTS = 3, GROWTHS = 2, GROWTH_MARK = 0xff };
 
 struct explorer {
 	uint64_t seed, states_wanted, only_state;
 	unsigned owners, ops, seeds;
-	uint64_t size, journal_bytes, ag_bytes;
+	uint64_t size, first_size, journal_bytes, ag_bytes; /* size: of the device; first_size: of the filesystem, formatted */
 	const char *program;
 	int memory_fd;
 	uint8_t *durable;               /* shared mapping of memory_fd */
@@ -37,7 +37,10 @@ struct explorer {
 	/* results */
 	uint64_t states, violations, cuts_in_recovery, journal_bytes_written, wraps, multi_owner, discards;
 	bool *written;                  /* entry is in `durable` */
-	bool quiet, trace, discard;
+	bool quiet, trace, discard, grow;
+	/* With grow: after so many of the clients' operations the filesystem grows to so many blocks. */
+	struct { unsigned after; uint64_t blocks, acknowledged; } growth[GROWTHS];
+	bool growths_done;
 };
 
 /* ---- the run that is recorded ---- */
@@ -55,13 +58,30 @@ static MAY_WAIT int set_up(void *arg)
 
 static void work_main(void *arg) { client_work(arg); }
 
+/* Grows the filesystem under the clients' hands; what was acknowledged is in the log as a mark. */
+static void grow_main(void *arg)
+{
+	struct explorer *explorer = arg;
+	struct sim *sim = explorer->clients[0]->sim;
+	for (unsigned i = 0; i < GROWTHS; i++) {
+		while (explorer->clients[0]->model.op_count < explorer->growth[i].after)
+			fiber_sleep(NS_PER_MS);
+		struct fs_grown grown;
+		const int error = fs_grow(sim->fs, explorer->growth[i].blocks * FS_BLOCK_SIZE, &grown, sim->message, sizeof(sim->message));
+		if (error)
+			sim_fail("explorer: growing: %s", sim->message);
+		bdev_record_mark(sim_bdev(sim, "record"), (uint64_t)GROWTH_MARK << 32 | i);
+	}
+	explorer->growths_done = true;
+}
+
 static bool all_done(void *arg)
 {
 	const struct explorer *explorer = arg;
 	for (unsigned i = 0; i < CLIENTS; i++)
 		if (!explorer->clients[i]->done)
 			return false;
-	return true;
+	return !explorer->grow || explorer->growths_done;
 }
 
 static void run_clients(struct explorer *explorer, struct sim *sim)
@@ -71,6 +91,9 @@ static void run_clients(struct explorer *explorer, struct sim *sim)
 		starts[i].start = (struct fiber_start){.fn = work_main, .arg = explorer->clients[i], .name = "client"};
 		fiber_start_on(reactor_group_get(sim->group, i % explorer->owners), &starts[i]);
 	}
+	struct fiber_start_remote growth = {.start = {.fn = grow_main, .arg = explorer, .name = "growth"}};
+	if (explorer->grow)
+		fiber_start_on(reactor_group_get(sim->group, 0), &growth);
 	if (!reactor_group_sim_run(sim->group, all_done, explorer))
 		sim_fail("explorer: the clients wait for ever (seed %" PRIu64 ")", explorer->seed);
 }
@@ -81,6 +104,10 @@ static void take_marks(struct explorer *explorer)
 		const struct record_entry *entry = &explorer->entries[i];
 		if (entry->kind != RECORD_MARK)
 			continue;
+		if ((entry->mark >> 32 & 0xff) == GROWTH_MARK) {
+			explorer->growth[(uint32_t)entry->mark].acknowledged = entry->submitted;
+			continue;
+		}
 		struct model_op *op = &explorer->clients[entry->mark >> 32 & 0xff]->model.ops[(uint32_t)entry->mark];
 		if (entry->mark >> 63)
 			op->acknowledged = entry->submitted;
@@ -192,9 +219,9 @@ static void violated(struct state *state, const char *what)
 	explorer->violations++;
 	if (explorer->quiet && explorer->violations > 3)
 		return;
-	fprintf(stderr, "%s: %s\n  again with: %s --seed %" PRIu64 " --owners %u --ops %u --states %" PRIu64 " --state %" PRIu64 "%s\n",
+	fprintf(stderr, "%s: %s\n  again with: %s --seed %" PRIu64 " --owners %u --ops %u --states %" PRIu64 " --state %" PRIu64 "%s%s\n",
 		state->name, what, explorer->program, explorer->seed, explorer->owners, explorer->ops, explorer->states_wanted,
-		state->number, explorer->discard ? " --discard" : "");
+		state->number, explorer->discard ? " --discard" : "", explorer->grow ? " --grow" : "");
 }
 
 /* For a person who repeats one state: what was found, and what the client had done around the cut. */
@@ -216,10 +243,25 @@ static void explain(const struct explorer *explorer, const struct client *client
 	}
 }
 
+/* The size is one that the filesystem had, and none that was outgrown before the cut. */
+static const char *size_judge(const struct state *state)
+{
+	const struct explorer *explorer = state->explorer;
+	const uint64_t found = le64_get(fs_get_super(state->sim.fs)->block_count);
+	bool possible = found == explorer->first_size / FS_BLOCK_SIZE;
+	for (unsigned i = 0; i < GROWTHS && explorer->grow; i++) {
+		if (explorer->growth[i].acknowledged <= state->at && found < explorer->growth[i].blocks)
+			return "the filesystem is smaller than it was said to have become";
+		possible |= found == explorer->growth[i].blocks;
+	}
+	return possible ? NULL : "the filesystem has a size that it never had";
+}
+
 static MAY_WAIT int look(void *arg)
 {
 	struct state *state = arg;
 	struct explorer *explorer = state->explorer;
+	state->broken = size_judge(state);
 	for (unsigned i = 0; i < CLIENTS && !state->broken; i++) {
 		struct client *client = explorer->clients[i];
 		const int error = client_look(client, state->sim.fs, explorer->found);
@@ -358,8 +400,8 @@ static void explore(struct explorer *explorer)
 
 static void help(void)
 {
-	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--seeds N] [--state K] [--discard] [--quiet]\n"
-		"                [--trace]\n"
+	puts("usage: explorer [--states N] [--ops N] [--owners N] [--seed N] [--seeds N] [--state K] [--discard] [--grow]\n"
+		"                [--quiet] [--trace]\n"
 		"Runs --ops operations per client on a simulated lanefs, then --states power cuts of that run, for --seeds seeds from\n"
 		"--seed on; exits with 1 when a promise was broken. --state repeats one state and explains it; --quiet stops at the\n"
 		"first seed with a violation.");
@@ -369,7 +411,7 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 {
 	static const struct option options[] = {{"states", 1, NULL, 's'}, {"ops", 1, NULL, 'o'}, {"owners", 1, NULL, 'w'},
 		{"seed", 1, NULL, 'r'}, {"seeds", 1, NULL, 'n'}, {"state", 1, NULL, 'k'}, {"quiet", 0, NULL, 'q'},
-		{"discard", 0, NULL, 'd'},
+		{"discard", 0, NULL, 'd'}, {"grow", 0, NULL, 'g'},
 		{"trace", 0, NULL, 't'}, {"help", 0, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
 		switch (c) {
@@ -394,6 +436,9 @@ static void options_parse(struct explorer *explorer, int argc, char **argv)
 		case 'd':
 			explorer->discard = true;
 			break;
+		case 'g':
+			explorer->grow = true;
+			break;
 		case 'q':
 			explorer->quiet = true;
 			break;
@@ -412,7 +457,14 @@ static void run(struct explorer *explorer)
 	explorer->states = 0;
 	/* Old content everywhere: what is not written shows. */
 	memset(explorer->durable, 0xa5, explorer->size);
-	const struct sim_format format = {.size = explorer->size, .journal_bytes = explorer->journal_bytes,
+	explorer->growths_done = false;
+	explorer->first_size = explorer->grow ? explorer->size - MIB(5) - 40 * FS_BLOCK_SIZE : explorer->size;
+	for (unsigned i = 0; i < GROWTHS; i++) {
+		explorer->growth[i].after = (i + 1) * explorer->ops / (GROWTHS + 1);
+		explorer->growth[i].acknowledged = UINT64_MAX;
+		explorer->growth[i].blocks = (explorer->size - (i ? 0 : MIB(2) + explorer->seed % 5 * 100 * FS_BLOCK_SIZE)) / FS_BLOCK_SIZE;
+	}
+	const struct sim_format format = {.size = explorer->first_size, .journal_bytes = explorer->journal_bytes,
 		.ag_bytes = explorer->ag_bytes, .seed = explorer->seed};
 	sim_mkfs(explorer->durable, &format);
 	struct record_log *log = record_run(explorer);

@@ -306,8 +306,8 @@ static void test_records_outside_the_groups_are_refused(void **state)
 	struct image image;
 	image_create(&image);
 	const uint64_t end = le64_get(image.super.block_count);
-	const uint64_t blocks[] = {0, FS_SUPER_BLOCK, FS_STATE_BLOCK_A, FS_JOURNAL_FIRST_BLOCK, header_block(&image, 0) - 1,
-		end - 1, end, UINT64_MAX};
+	const uint64_t blocks[] = {0, FS_STATE_BLOCK_A, FS_JOURNAL_FIRST_BLOCK, header_block(&image, 0) - 1,
+		end, UINT64_MAX};
 	image_destroy(&image);
 	for (unsigned i = 0; i < ARRAY_SIZE(blocks); i++) {
 		image_create(&image);
@@ -315,6 +315,34 @@ static void test_records_outside_the_groups_are_refused(void **state)
 		group_record(&image, blocks[i], 0, FS_BLOCK_SIZE, block_at(&image, header_block(&image, 1)));
 		group_end(&image);
 		expect_refused(&image, -EUCLEAN, "outside the allocation groups");
+		image_destroy(&image);
+	}
+}
+
+/* The journal of a filesystem that grew has its superblock, which must be one, and of this filesystem. */
+static void test_superblocks_in_the_journal_are_checked(void **state)
+{
+	static const struct { const char *says; int error; } expected[] = {
+		{"header.type", -EUCLEAN}, {"fsid", -EUCLEAN}, {"root_place", -EUCLEAN}, {"has grown to", -EINVAL}, {"header.block", -EUCLEAN}};
+	for (unsigned i = 0; i < ARRAY_SIZE(expected); i++) {
+		struct image image;
+		image_create(&image);
+		struct fs_super super = *(const struct fs_super *)block_at(&image, FS_SUPER_BLOCK);
+		uint64_t block = FS_SUPER_BLOCK;
+		if (i == 0)
+			memcpy(&super, block_at(&image, header_block(&image, 1)), FS_BLOCK_SIZE);
+		else if (i == 1)
+			super.fsid = super.header.fsid = le64_set(le64_get(super.fsid) + 1);
+		else if (i == 2)
+			super.root_place = le64_set(1);
+		else if (i == 3)
+			super.block_count = le64_set(le64_get(super.block_count) + 1);
+		else
+			block = le64_get(super.block_count) - 1; /* it does not say that it stands there */
+		group_begin(&image);
+		group_record(&image, block, 0, FS_BLOCK_SIZE, &super);
+		group_end(&image);
+		expect_refused(&image, expected[i].error, expected[i].says);
 		image_destroy(&image);
 	}
 }
@@ -546,6 +574,7 @@ int main(void)
 		cmocka_unit_test(test_end_below_the_durable_sequence_is_a_lost_journal),
 		cmocka_unit_test(test_byte_range_without_a_full_image_is_refused),
 		cmocka_unit_test(test_records_outside_the_groups_are_refused),
+		cmocka_unit_test(test_superblocks_in_the_journal_are_checked),
 		cmocka_unit_test(test_records_with_bad_lengths_are_refused),
 		cmocka_unit_test(test_records_over_the_end_of_their_group_are_refused),
 		cmocka_unit_test(test_wrong_number_of_records_is_refused),

@@ -379,6 +379,8 @@ static void test_records_that_break_a_rule_are_findings(void **state)
 	one_record(sample, sample->root_leaf, 100, 8);
 	assert_only(test, "without an earlier full image");
 	one_record(sample, FS_SUPER_BLOCK, 0, FS_BLOCK_SIZE);
+	assert_only(test, "a superblock with wrong magic");
+	one_record(sample, FS_STATE_BLOCK_A, 0, FS_BLOCK_SIZE);
 	assert_only(test, "which is in no AG");
 	one_record(sample, UINT64_MAX, 0, FS_BLOCK_SIZE);
 	assert_only(test, "which is in no AG");
