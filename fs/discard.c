@@ -271,15 +271,17 @@ static MAY_WAIT int discard_drain(void *arg)
 
 static MAY_WAIT int discard_stop(void *arg)
 {
-	struct owner *owner = arg;
-	struct discard *discard = owner->alloc ? owner->alloc->discard : NULL;
-	if (!discard)
-		return 0;
-	discard->ending = true;
-	while (discard->running) {
+	const struct owner *owner = arg;
+	struct alloc *alloc = owner->alloc;
+	struct discard *discard = alloc ? alloc->discard : NULL;
+	if (discard)
+		discard->ending = true;
+	while (discard && discard->running) {
 		fiber_cond_signal(&discard->work);
 		fiber_cond_wait_for(&discard->idle, 100 * NS_PER_MS, "the end of discarding");
 	}
+	while (alloc && alloc->unmapping_blocks) /* the piece of a trim that was called off */
+		fiber_cond_wait(&alloc->unmapped, "blocks that the device unmaps");
 	return 0;
 }
 

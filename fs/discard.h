@@ -24,7 +24,7 @@ struct discard_stats {
 MAY_WAIT int discards_start(struct fs *fs) MUST_CHECK;
 /* Waits until what is free is unmapped, for a few seconds at most. Nobody frees anything meanwhile. */
 MAY_WAIT void discards_drain(struct fs *fs);
-/* Ends discarding when what is under way is done; nothing when it was not started. What is left is free as it is. */
+/* Ends discarding; returns when the device unmaps nothing any more. What is left is free as it is. */
 MAY_WAIT void discards_stop(struct fs *fs);
 void discard_stats_read(const struct owner *owner, struct discard_stats *out);
 /* With the allocator, when it is stopped, or after a power cut of the simulation. */

@@ -104,6 +104,8 @@ static MAY_WAIT void release_device(struct fs *fs)
 static MAY_WAIT int to_read_only(const struct remount *remount)
 {
 	struct fs *fs = remount->fs;
+	if (fs->growing)
+		return complain(remount, -EBUSY, "is growing: wait until that has ended");
 	atomic_store(&fs->access, FS_ENDING);
 	int error = on_owners(fs, drain_run);
 	if (!error)
