@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "fs/daemon/helper_internal.h"
@@ -122,10 +123,11 @@ static int work_mount(const struct mount_config *config, struct helper_reply *re
 static void detach_dead_mount(const char *directory)
 {
 	struct mount_found found;
-	struct stat st;
+	struct statfs space;
 	int err;
 
-	if (stat(directory, &st) == 0 || !mount_is_dead(errno) || !mount_at(directory, &found))
+	/* The kernel has attributes of its own, but always asks the daemon for this. */
+	if (statfs(directory, &space) == 0 || !mount_is_dead(errno) || !mount_at(directory, &found))
 		return;
 	err = unmount_at(directory, UNMOUNT_LAZY);
 	(void)err; /* mounting says what is wrong */
