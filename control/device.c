@@ -22,7 +22,7 @@ static const char reset_help[] =
 static const char detach_help[] =
 	"Usage: lanefs detach [--surprise] DIR\n"
 	"Lets the device under the mount at DIR go, so that it can be pulled out. Everything is written and checkpointed first.\n"
-	"Then, with -o on_removal=unmount, the mount ends (open files answer errors); with on_removal=wait it waits for the\n"
+	"Then, with on_removal=unmount, the mount ends (open files answer errors); with on_removal=wait it waits for the\n"
 	"device to come back, see lanefs attach. Of a mount that waits already: ends the wait, and the mount.\n"
 	"  --surprise  as if it had been pulled out without a word; an emulated drive really is\n";
 static const char attach_help[] =

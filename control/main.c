@@ -4,7 +4,7 @@
  */
 #include <stdio.h>
 
-#include "control/control.h"
+#include "control/arguments.h"
 
 #ifdef HAVE_DUMP
 #include "mkfs/dump.h"
@@ -42,33 +42,53 @@ static const struct command commands[] = {
 	{"help", control_help, "", "this text"},
 };
 
+static const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(name, commands[i].name))
+			return &commands[i];
+	return NULL;
+}
+
+/* "lanefs help COMMAND" is "lanefs COMMAND --help". */
 static int control_help(int argc, char **argv)
 {
+	const struct command *command;
+	char *words[] = {argc > 1 ? argv[1] : NULL, "--help", NULL};
+
+	if (argc > 1 && strcmp(argv[1], "--help") && strcmp(argv[1], "-h") && strcmp(argv[1], "help")) {
+		command = command_find(argv[1]);
+		return command ? command->fn(2, words) :
+			control_fail(CONTROL_EXIT_USAGE, argv[1], "no such command: lanefs help lists them");
+	}
 	puts("Usage: lanefs COMMAND ...");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s %-27s %s\n", commands[i].name, commands[i].arguments, commands[i].text);
-	puts("Without DIR a command speaks of every lanefs that the caller has mounted. See lanefs(1).");
+	puts("lanefs COMMAND --help says more. Without DIR a command speaks of all your mounts. See lanefs(1).");
 	return CONTROL_EXIT_OK;
 }
 
 int control_version(int argc, char **argv)
 {
+	if (help_wanted(argc, argv, "Usage: lanefs version\nPrints the version of this command; lanefs status DIR has that of a daemon.\n"))
+		return CONTROL_EXIT_OK;
 	puts("lanefs " LANEFS_VERSION);
 	return CONTROL_EXIT_OK;
 }
 
 int main(int argc, char **argv)
 {
+	const struct command *command;
+
 	if (argc < 2) {
-		control_help(argc, argv);
+		control_help(1, argv);
 		return CONTROL_EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))
-		return control_help(argc, argv);
+		return control_help(1, argv);
 	if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version"))
-		return control_version(argc, argv);
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(argv[1], commands[i].name))
-			return commands[i].fn(argc - 1, argv + 1);
-	return control_fail(CONTROL_EXIT_USAGE, argv[1], "no such command: lanefs help lists them");
+		return control_version(1, argv);
+	command = command_find(argv[1]);
+	return command ? command->fn(argc - 1, argv + 1) :
+		control_fail(CONTROL_EXIT_USAGE, argv[1], "no such command: lanefs help lists them");
 }

@@ -20,7 +20,7 @@ static const char grow_help[] =
 	"Usage: lanefs grow DIR [SIZE]\n"
 	"Makes the filesystem at DIR larger while it is mounted: to all of its device or image, or to SIZE (512M, 2T).\n"
 	"An image that is smaller than SIZE is made larger first. Nothing becomes smaller. Without SIZE, make the device or\n"
-	"the image larger first (truncate -s +10G IMAGE, lvextend, ...).\n";
+	"the image larger first (truncate, lvextend, ...).\n";
 
 /* Enough for a part to take a second or so. */
 #define TRIM_PART_BYTES (64ull << 30)

@@ -67,7 +67,7 @@ static const struct structure {
 
 static void help_print(void)
 {
-	puts("usage: lanefs dump TARGET [STRUCTURE]\n"
+	puts("Usage: lanefs dump TARGET [STRUCTURE]\n"
 	     "Prints a structure of the lanefs on TARGET (an image file or a block device that is not mounted) and what\n"
 	     "its verifier says. Blocks are shown as they stand, without replay of the journal.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(structures); i++)
@@ -182,6 +182,9 @@ int dump_main(int argc, char **argv)
 		help_print();
 		return DUMP_EXIT_OK;
 	}
+	for (int i = 1; i < argc; i++)
+		if (argv[i][0] == '-')
+			return usage_fail(argv[i], "no such option; lanefs dump --help says what there is");
 	if (argc < 2)
 		return usage_fail("TARGET", "is missing; name an image file or a block device (lanefs dump --help)");
 	int status = request_parse(&request, argc - 2, argv + 2);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Methods of the control socket that speak of devices. Parameters and answers: doc/operating.md.
+ * Methods of the control socket that speak of devices. Parameters and answers: lanefs-rpc(7).
  */
 #include "fs/daemon/daemon_device_rpc.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Methods of the control socket that take their time over the whole filesystem: trim, grow. They run as tasks; the client
- * waits, the control thread does not. Parameters and answers: doc/operating.md.
+ * waits, the control thread does not. Parameters and answers: lanefs-rpc(7).
  */
 #include <errno.h>
 #include <stdio.h>

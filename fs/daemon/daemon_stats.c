@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The answer to "stats": counters and histograms, from which clients make rates by asking twice, and what "status" shows
- * of the same. Fields: doc/operating.md.
+ * of the same. Fields: lanefs-rpc(7).
  */
 #include <linux/fuse.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the daemon tells on its control socket. Figures are read relaxed from the control thread: they are approximate
- * while operations run, and reading them costs the reactors nothing. Methods: doc/operating.md.
+ * while operations run, and reading them costs the reactors nothing. Methods: lanefs-rpc(7).
  */
 #include <linux/fuse.h>
 #include <stdio.h>

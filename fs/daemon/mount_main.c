@@ -33,8 +33,8 @@ static const char help[] =
 	"  -s  ignore unknown options                      -v  say more\n"
 	"  -h  this text                                   -V  version\n"
 	"\n"
-	"Options: remount ro rw noatime relatime strictatime sync discard nosuid nodev noexec allow_other cache=SIZE\n"
-	"commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
+	"Options: remount ro rw noatime nodiratime relatime strictatime sync dirsync discard nosuid nodev noexec nosymfollow\n"
+	"allow_other cache=SIZE commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
 	"on_removal=unmount|wait[=SECONDS] nohotplug auto_bind config=FILE\n"
 	"Each is explained in mount.lanefs(8).\n";
 

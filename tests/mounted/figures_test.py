@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from lanefs_test import LANEFS, MIB, Image, case, equal, main, run, wait_for
+from lanefs_test import LANEFS, MIB, SOURCE, Image, case, equal, main, run, wait_for
 from terminal import Terminal
 
 
@@ -262,6 +262,33 @@ def _():
         upper = sum(edge * count for edge, count in pairs)
         equal(operation['total_ns'] <= upper, True, f'{name}: total below the upper edges')
         equal(operation['total_ns'] * 1.34 + 4 * operation['count'] >= upper, True, f'{name}: and near to them')
+    image.umount()
+
+
+def fields(value):
+    """Names of fields, at any depth, but for those of kernel requests."""
+    if isinstance(value, list):
+        return set().union(*map(fields, value)) if value else set()
+    if isinstance(value, dict):
+        return set(value).union(*map(fields, value.values())) if value else set()
+    return set()
+
+
+@case('lanefs-rpc(7) names every field of status and stats')
+def _():
+    image = Image('fields', '256M')
+    image.target = f'emu:{image.path}'
+    image.mount()
+    create(image.directory, 3)
+    with open(f'{SOURCE}/doc/man/lanefs-rpc.7') as file:
+        text = file.read()
+    known = set(re.findall(r'\\fB([a-z_]+)\\fR', text))
+    for line in re.findall(r'^\.B (.*)', text, re.M):
+        known |= set(re.split('[ ,.]+', line))
+    known |= set(re.findall(r'^\.SS ([a-z]+)', text, re.M))
+    for answer in (image.status(), image.stats()):
+        missing = sorted(name for name in fields(answer) - known if not name.isupper() and not name.startswith('COPY_'))
+        equal(missing, [], 'fields that the manual does not name')
     image.umount()
 
 
