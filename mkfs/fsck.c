@@ -10,7 +10,7 @@
 
 #include "mkfs/fsck_internal.h"
 
-static void fsck_groups_init(struct fsck *fsck)
+void fsck_groups_init(struct fsck *fsck)
 {
 	fsck->ag = fsck_allocate(fsck, fsck->ag_count, sizeof(*fsck->ag));
 	for (uint32_t i = 0; fsck->ag && i < fsck->ag_count; i++) {
@@ -88,7 +88,7 @@ static void fsck_run(struct fsck *fsck)
 		fsck_totals(fsck);
 }
 
-static void fsck_fini(struct fsck *fsck)
+void fsck_groups_fini(struct fsck *fsck)
 {
 	for (uint32_t i = 0; fsck->ag && i < fsck->ag_count; i++) {
 		free(fsck->ag[i].reached);
@@ -115,7 +115,7 @@ int fsck_check(const struct fsck_options *options, const struct fsck_io *io, str
 	fsck_run(fsck);
 	out->inodes = out->files + out->directories;
 	int error = fsck->error;
-	fsck_fini(fsck);
+	fsck_groups_fini(fsck);
 	free(fsck);
 	return error;
 }

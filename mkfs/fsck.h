@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The checker as a library: reads a whole filesystem through a function of the caller and reports everything in which
- * it disagrees with fs/format.h, one line per finding. It repairs nothing and writes nothing.
+ * The checker as a library: fsck_check reads a whole filesystem through a function of the caller and reports everything
+ * in which it disagrees with fs/format.h, one line per finding, and writes nothing; fsck_repair makes it agree.
  *
  * It is the independent judge of the filesystem, so it shares no code with it beyond fs/format.h: its checksum, its
  * replay and its tree walkers are its own. Metadata only is read, and of that only what is allocated: the cost follows
  * the number of inodes and map blocks in use, not the size of the device. All state hangs from the call: any number of
- * checks may run at once in different threads. The caller's functions are called from within fsck_check only.
+ * checks may run at once in different threads. The caller's functions are called from within these two only.
  */
 #ifndef LANEFS_MKFS_FSCK_H
 #define LANEFS_MKFS_FSCK_H
@@ -56,5 +56,37 @@ struct fsck_result {
 /* Checks everything. Fills *out always. Findings are no errors: 0 when the check came to its end, a negative errno of
  * io->read or -ENOMEM when it did not. */
 int fsck_check(const struct fsck_options *options, const struct fsck_io *io, struct fsck_result *out) MUST_CHECK;
+
+/* ---- repair ---- */
+struct fsck_repair_options {
+	uint64_t device_blocks, super_block; /* as in fsck_options */
+	bool lossless;              /* preen: write nothing when something must be dropped or moved */
+	int64_t now_sec;            /* times of what is made: root, lost+found */
+};
+struct fsck_repair_io {
+	/* As in fsck_io. What was written is read back by later calls. */
+	int (*read)(void *arg, uint64_t block, void *data);
+	int (*write)(void *arg, uint64_t block, const void *data);
+	int (*flush)(void *arg);
+	/* One line about something dropped, moved or made. May be NULL. */
+	void (*note)(void *arg, const char *line);
+	void (*progress)(void *arg, const char *phase, uint64_t done, uint64_t total);
+	void *arg;
+};
+struct fsck_repair_result {
+	uint64_t losses;            /* notes about what was dropped or moved */
+	uint64_t reconnected;       /* inodes that stand in lost+found now */
+	uint64_t blocks_written;
+	bool refused;               /* lossless was asked for, and is not possible: nothing was written */
+	bool no_superblock;         /* nothing to begin with; nothing was written */
+};
+/* Makes the filesystem agree with its format: replays the journal, rebuilds maps, counts, headers and superblocks from what
+ * is reachable, drops what cannot be right (a bad block's contents, an entry that names nothing, a block that two
+ * files claim from the second), and puts what lost its name into lost+found. What is intact is not touched; run on an
+ * intact filesystem it writes the journal home and marks it clean. New tree nodes are written before the inodes that
+ * point to them, those before the maps; so it may be killed at any time and run again. 0, -ENOSPC (no free block for
+ * a new tree node), -ENOMEM, or what read, write or flush returned. */
+int fsck_repair(const struct fsck_repair_options *options, const struct fsck_repair_io *io,
+	struct fsck_repair_result *out) MUST_CHECK;
 
 #endif

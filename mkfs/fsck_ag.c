@@ -7,7 +7,7 @@
 
 #include "mkfs/fsck_internal.h"
 
-static void header_fields(struct fsck *fsck, struct fsck_ag *ag, const struct ag_header *header)
+void fsck_ag_header(struct fsck *fsck, struct fsck_ag *ag, const struct ag_header *header)
 {
 	ag->free_blocks = le32_get(header->free_blocks);
 	ag->inode_blocks = le32_get(header->inode_blocks);
@@ -34,7 +34,7 @@ static void header_fields(struct fsck *fsck, struct fsck_ag *ag, const struct ag
 		fsck_find(fsck, "AG %" PRIu32 ": reserved fields are not zero", ag->number);
 }
 
-static struct fsck_inode_block *table_append(struct fsck *fsck, struct fsck_ag *ag)
+struct fsck_inode_block *fsck_table_append(struct fsck *fsck, struct fsck_ag *ag)
 {
 	if (ag->table_count == ag->table_capacity) {
 		uint32_t capacity = ag->table_capacity ? 2 * ag->table_capacity : 8;
@@ -57,7 +57,7 @@ static void inode_map_bit(struct fsck *fsck, struct fsck_ag *ag, uint32_t ag_blo
 			ag->number, ag_block);
 		return;
 	}
-	struct fsck_inode_block *entry = table_append(fsck, ag);
+	struct fsck_inode_block *entry = fsck_table_append(fsck, ag);
 	if (!entry)
 		return;
 	*entry = (struct fsck_inode_block){.ag_block = ag_block};
@@ -116,7 +116,7 @@ void fsck_ag_inodes(struct fsck *fsck, struct fsck_ag *ag)
 	const struct ag_header *header = fsck_read_block(fsck, ag->first, fsck->block, BLOCK_AG_HEADER, ag->number);
 	if (!header)
 		return;
-	header_fields(fsck, ag, header);
+	fsck_ag_header(fsck, ag, header);
 	if (ag->inode_map_ready | ag->inode_free_map_ready)
 		for (uint32_t i = 0; i < fsck->map_blocks && !fsck->error; i++)
 			inode_map_block(fsck, ag, i);

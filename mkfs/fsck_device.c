@@ -53,9 +53,9 @@ static int size_read(int fd, uint64_t *out_bytes)
 
 /* The daemon holds a write lock on what it has mounted; a read lock is what fits beside other readers. The kernel takes an
  * io_uring apart after its process has ended, so the lock of a daemon that was killed stays for a moment. */
-static int lock_shared(int fd)
+static int lock_take(int fd, bool writable)
 {
-	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+	struct flock lock = {.l_type = writable ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 	for (unsigned tries = 1; fcntl(fd, F_OFD_SETLK, &lock); tries++) {
 		if (errno != EACCES && errno != EAGAIN)
 			return -errno;
@@ -87,16 +87,20 @@ static int buffers_init(struct fsck_device *device, const char *target, uint64_t
 	return device->data ? 0 : refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
 }
 
-static int tool_init(struct fsck_device *device, const char *target, char *message, size_t message_size)
+static int tool_init(struct fsck_device *device, const char *target, bool writable, char *message, size_t message_size)
 {
-	const int error = tool_device_open(target, true, &device->tool, message, message_size);
+	const int error = tool_device_open(target, !writable, &device->tool, message, message_size);
 	return error ? error : buffers_init(device, target, device->tool->size_bytes, message, message_size);
 }
 
-static int device_init(struct fsck_device *device, const char *target, char *message, size_t message_size)
+static int device_init(struct fsck_device *device, const char *target, bool writable, char *message, size_t message_size)
 {
 	uint64_t bytes;
-	device->fd = open(target, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat status;
+	int flags = O_CLOEXEC | O_NONBLOCK | (writable ? O_RDWR : O_RDONLY);
+	if (writable && stat(target, &status) == 0 && S_ISBLK(status.st_mode))
+		flags |= O_EXCL; /* -EBUSY when it is mounted, by anybody */
+	device->fd = open(target, flags);
 	if (device->fd < 0)
 		return refuse(-errno, target, strerror(errno), message, message_size);
 	int error = size_read(device->fd, &bytes);
@@ -104,7 +108,7 @@ static int device_init(struct fsck_device *device, const char *target, char *mes
 		return refuse(error, target,
 			error == -ENOTBLK ? "is neither a file nor a block device" : strerror(-error), message,
 			message_size);
-	error = lock_shared(device->fd);
+	error = lock_take(device->fd, writable);
 	if (error == -EBUSY)
 		return refuse(error, target, "is in use (mounted?); unmount it and check again", message, message_size);
 	if (error)
@@ -112,14 +116,14 @@ static int device_init(struct fsck_device *device, const char *target, char *mes
 	return buffers_init(device, target, bytes, message, message_size);
 }
 
-int fsck_device_open(const char *target, struct fsck_device **out, char *message, size_t message_size)
+int fsck_device_open(const char *target, bool writable, struct fsck_device **out, char *message, size_t message_size)
 {
 	struct fsck_device *device = calloc(1, sizeof(*device));
 	if (!device)
 		return refuse(-ENOMEM, target, strerror(ENOMEM), message, message_size);
 	device->fd = -1;
-	int error = is_path(target) ? device_init(device, target, message, message_size) :
-		tool_init(device, target, message, message_size);
+	int error = is_path(target) ? device_init(device, target, writable, message, message_size) :
+		tool_init(device, target, writable, message, message_size);
 	if (error)
 		fsck_device_close(device);
 	else
@@ -185,6 +189,27 @@ int fsck_device_read(struct fsck_device *device, uint64_t block, void *data)
 		return block_read(device, block, data);
 	memcpy(data, cached + ((size_t)at << BLOCK_SHIFT), BLOCK_BYTES);
 	return 0;
+}
+
+int fsck_device_write(struct fsck_device *device, uint64_t block, const void *data)
+{
+	const uint64_t number = block / PIECE_BLOCKS;
+	struct piece *piece = &device->piece[number % PIECES];
+	if (block >= device->blocks)
+		return -EIO;
+	if (piece->number == number + 1)
+		piece->number = 0;
+	if (device->tool)
+		return tool_device_write(device->tool, block << BLOCK_SHIFT, BLOCK_BYTES, data);
+	const ssize_t put = pwrite(device->fd, data, BLOCK_BYTES, (off_t)(block << BLOCK_SHIFT));
+	return put == BLOCK_BYTES ? 0 : put < 0 ? -errno : -EIO;
+}
+
+int fsck_device_flush(struct fsck_device *device)
+{
+	if (device->tool)
+		return tool_device_flush(device->tool);
+	return fdatasync(device->fd) ? -errno : 0;
 }
 
 void fsck_device_close(struct fsck_device *device)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The target of fsck.lanefs: a file or kernel block device opened for reading, with a cache of large pieces so that
- * neighbouring metadata costs one read, and the lock that tells whether a daemon holds it. For one thread.
+ * The target of fsck.lanefs: a file or kernel block device, with a cache of large pieces so that neighbouring metadata
+ * costs one read, and the lock that tells whether a daemon holds it. For one thread.
  */
 #ifndef LANEFS_MKFS_FSCK_DEVICE_H
 #define LANEFS_MKFS_FSCK_DEVICE_H
@@ -11,11 +11,15 @@
 struct fsck_device;
 
 /* Opens @target. On failure a negative errno, and @message has one line naming target, cause and next step: -EOPNOTSUPP for
- * a form that is not built yet, -EBUSY when another process holds it for writing. */
-int fsck_device_open(const char *target, struct fsck_device **out, char *message, size_t message_size) MUST_CHECK;
+ * a form that is not built yet, -EBUSY when another process holds it (for writing; if @writable, at all). */
+int fsck_device_open(const char *target, bool writable, struct fsck_device **out, char *message, size_t message_size) MUST_CHECK;
 uint64_t fsck_device_blocks(const struct fsck_device *device);
 /* Reads one block of 4 KiB. -EIO past the end; else the errno of the read. */
 int fsck_device_read(struct fsck_device *device, uint64_t block, void *data) MUST_CHECK;
+/* Writes one block; the next read sees it. */
+int fsck_device_write(struct fsck_device *device, uint64_t block, const void *data) MUST_CHECK;
+/* Everything written is durable. */
+int fsck_device_flush(struct fsck_device *device) MUST_CHECK;
 /* NULL is allowed. */
 void fsck_device_close(struct fsck_device *device);
 

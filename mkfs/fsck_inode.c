@@ -60,7 +60,12 @@ static void rules_check(struct fsck *fsck, uint64_t ino, const struct rule *rule
 static bool is_device(unsigned mode) { return S_ISCHR(mode) || S_ISBLK(mode); }
 static bool is_special(unsigned mode) { return is_device(mode) || S_ISFIFO(mode) || S_ISSOCK(mode); }
 
-static bool format_fits_mode(unsigned mode, unsigned format)
+bool fsck_mode_known(unsigned mode)
+{
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || is_special(mode);
+}
+
+bool fsck_format_fits(unsigned mode, unsigned format)
 {
 	if (S_ISREG(mode))
 		return format == FORK_INLINE || format == FORK_EXTENTS || format == FORK_TREE;
@@ -91,7 +96,7 @@ static void inode_fields(struct fsck *fsck, const struct fsck_ag *ag, const stru
 	uint32_t ctime = le32_get(inode->ctime_nsec), btime = le32_get(inode->btime_nsec);
 	uint64_t parent = le64_get(inode->parent), rdev = le64_get(inode->rdev_or_entries);
 	const struct rule rules[] = {
-		{!S_ISREG(mode) && !S_ISDIR(mode) && !S_ISLNK(mode) && !is_special(mode), "mode", mode},
+		{!fsck_mode_known(mode), "mode", mode},
 		{(flags & ~(uint32_t)INODE_FLAGS_KNOWN) != 0, "flags", flags},
 		{nlink > FS_LINK_MAX, "nlink", nlink},
 		{!generation || generation >= ag->next_generation, "generation", generation},
@@ -101,7 +106,7 @@ static void inode_fields(struct fsck *fsck, const struct fsck_ag *ag, const stru
 		{btime >= NS_PER_SEC, "btime_nsec", btime},
 		{S_ISDIR(mode) ? !parent : parent != 0, "parent", parent},
 		{!S_ISDIR(mode) && !is_device(mode) && rdev, "rdev_or_entries", rdev},
-		{!format_fits_mode(mode, inode->format), "format", inode->format},
+		{!fsck_format_fits(mode, inode->format), "format", inode->format},
 		{!size_fits(inode), "size", le64_get(inode->size)},
 		{!fsck_fork_fits(inode), "fork contents: xattr_bytes", inode->xattr_bytes},
 		{inode->format != FORK_EXTENTS && le16_get(inode->fork_count), "fork_count",

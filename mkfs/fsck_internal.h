@@ -91,6 +91,8 @@ struct fsck {
 };
 
 /* ---- fsck.c: reports and blocks ---- */
+void fsck_groups_init(struct fsck *fsck);
+void fsck_groups_fini(struct fsck *fsck); /* and the overlay */
 void fsck_find(struct fsck *fsck, const char *format, ...) PRINTF_LIKE(2, 3);
 void fsck_progress(struct fsck *fsck, const char *phase, uint64_t done);
 /* Memory, zeroed; sets fsck->error when there is none. */
@@ -123,9 +125,14 @@ void fsck_state(struct fsck *fsck);
 void fsck_journal_super(struct fsck *fsck);
 void fsck_journal(struct fsck *fsck);
 const uint8_t *fsck_overlay_find(const struct fsck_overlay *overlay, uint64_t block);
+/* The image of a block of an AG, made (without contents) when there is none. NULL without memory. */
+uint8_t *fsck_overlay_insert(struct fsck *fsck, uint64_t block);
 void fsck_overlay_fini(struct fsck_overlay *overlay);
 
 /* ---- fsck_ag.c ---- */
+void fsck_ag_header(struct fsck *fsck, struct fsck_ag *ag, const struct ag_header *header);
+/* A new last entry of the table, not filled. NULL without memory. */
+struct fsck_inode_block *fsck_table_append(struct fsck *fsck, struct fsck_ag *ag);
 void fsck_ag_inodes(struct fsck *fsck, struct fsck_ag *ag);
 void fsck_ag_orphans(struct fsck *fsck, struct fsck_ag *ag);
 
@@ -148,6 +155,8 @@ static inline uint64_t fsck_inode_number(const struct fsck *fsck, uint64_t place
 void fsck_inode_block(struct fsck *fsck, struct fsck_ag *ag, struct fsck_inode_block *entry);
 /* Whether fork contents and xattr records fit into the fork side by side. */
 bool fsck_fork_fits(const struct disk_inode *inode);
+bool fsck_mode_known(unsigned mode);
+bool fsck_format_fits(unsigned mode, unsigned format);
 
 /* ---- fsck_tree.c ---- */
 /* Keys of a leaf are in [low, high). Walks call @leaf for each one, in order of keys. */
@@ -168,6 +177,8 @@ void fsck_tree_walk(struct fsck *fsck, struct fsck_walk *walk, uint64_t root, un
 uint64_t fsck_extents(struct fsck *fsck, const struct disk_inode *inode, uint64_t ino);
 
 /* ---- fsck_xattr.c ---- */
+/* Bytes of a record with name and value, or 0 when it breaks a rule. */
+size_t fsck_xattr_bytes(const struct disk_xattr *record, size_t left);
 /* Checks the records of the fork and of the chain; returns the number of blocks. */
 uint64_t fsck_xattrs(struct fsck *fsck, const struct disk_inode *inode, uint64_t ino);
 

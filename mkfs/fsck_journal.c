@@ -59,8 +59,7 @@ static bool overlay_grow(struct fsck *fsck)
 	return true;
 }
 
-/* The image of a block, made when there is none. NULL without memory. */
-static uint8_t *overlay_insert(struct fsck *fsck, uint64_t block)
+uint8_t *fsck_overlay_insert(struct fsck *fsck, uint64_t block)
 {
 	struct fsck_overlay *overlay = &fsck->overlay;
 	if (2 * (overlay->count + 1) > overlay->slots && !overlay_grow(fsck))
@@ -99,7 +98,7 @@ static void record_apply(struct fsck *fsck, const struct journal_record *record,
 			sequence, block);
 		return;
 	}
-	uint8_t *image = overlay_insert(fsck, block);
+	uint8_t *image = fsck_overlay_insert(fsck, block);
 	if (image)
 		memcpy(image + offset, data, length);
 	fsck->out->records_replayed++;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsck.lanefs: a thin main over mkfs/fsck.h. It opens its target for reading only. Exit status as in fsck(8).
+ * fsck.lanefs: a thin main over mkfs/fsck.h. It checks first; with -y or -p it then repairs what was found, and checks again.
+ * Without them the target is opened for reading only. Exit status as in fsck(8).
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,6 +17,7 @@
 
 enum exit_status {
 	EXIT_CLEAN = 0,
+	EXIT_CORRECTED = 1,
 	EXIT_UNCORRECTED = 4,
 	EXIT_OPERATIONAL = 8,
 	EXIT_USAGE = 16,
@@ -24,8 +26,9 @@ enum exit_status {
 
 struct command {
 	const char *target;
-	bool repair;                /* -y, -p or -a: wanted, but not built yet */
-	bool preen;                 /* -p or -a: a clean filesystem need not be read */
+	bool check_only;            /* -n */
+	bool repair;                /* -y, -p or -a */
+	bool preen;                 /* -p or -a: a clean filesystem need not be read, and nothing may be lost */
 	bool force, verbose, progress;
 	uint64_t super_block;
 	struct fsck_device *device;
@@ -59,12 +62,26 @@ static int command_read(void *arg, uint64_t block, void *data)
 	return cancelled ? -ECANCELED : fsck_device_read(command->device, block, data);
 }
 
+static int command_write(void *arg, uint64_t block, const void *data)
+{
+	struct command *command = arg;
+	return cancelled ? -ECANCELED : fsck_device_write(command->device, block, data);
+}
+
+static int command_flush(void *arg) { return fsck_device_flush(((struct command *)arg)->device); }
+
 static void command_finding(void *arg, const char *line)
 {
 	const struct command *command = arg;
 	progress_clear(arg);
 	if (!command->result.no_filesystem && !command->result.unsupported) /* said in one line at the end */
 		printf("%s\n", line);
+}
+
+static void command_note(void *arg, const char *line)
+{
+	progress_clear(arg);
+	printf("repair: %s\n", line);
 }
 
 static void command_progress(void *arg, const char *phase, uint64_t done, uint64_t total)
@@ -82,17 +99,18 @@ static void command_progress(void *arg, const char *phase, uint64_t done, uint64
 
 static void usage(FILE *to)
 {
-	fputs("usage: fsck.lanefs [-n] [-f] [-v] [-C] [-b BLOCK] [-y | -p | -a] TARGET\n"
-	      "Checks a lanefs filesystem and reports what is wrong. Nothing is written.\n\n"
-	      "  -n          check only; what is always done now\n"
+	fputs("usage: fsck.lanefs [-n | -y | -p | -a] [-f] [-v] [-C] [-b BLOCK] TARGET\n"
+	      "Checks a lanefs filesystem and reports what is wrong; with -y or -p it repairs that.\n\n"
+	      "  -n          check only; what is done without -y, -p, -a as well\n"
+	      "  -y          repair: what cannot be right is dropped, what lost its name goes to lost+found\n"
+	      "  -p, -a      repair only when nothing has to be dropped or moved (at boot)\n"
 	      "  -f          with -p or -a: read everything even when the filesystem is marked clean\n"
 	      "  -v          say more in the summary\n"
 	      "  -C          show progress even when the output is no terminal\n"
 	      "  -b BLOCK    trust the superblock copy in this block\n"
-	      "  -y, -p, -a  accepted; repair is not built yet\n"
 	      "      --help  this text; --version: the version\n\n"
-	      "TARGET is an image file or a block device. Exit status: 0 clean, 4 damaged, 8 could not be checked,\n"
-	      "16 usage, 32 cancelled.\n", to);
+	      "TARGET is an image file, a block device, or another target of lanefs-targets(7). Exit status: 0 clean,\n"
+	      "1 repaired, 4 damage is left, 8 could not be checked, 16 usage, 32 cancelled.\n", to);
 }
 
 static bool number_parse(const char *text, uint64_t *out)
@@ -111,6 +129,7 @@ static enum exit_status command_parse(struct command *command, int argc, char **
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
 	int option;
 	while ((option = getopt_long(argc, argv, "nfvC::b:ypahV", options, NULL)) != -1) {
+		command->check_only |= option == 'n';
 		command->repair |= option == 'y' || option == 'p' || option == 'a';
 		command->preen |= option == 'p' || option == 'a';
 		command->force |= option == 'f';
@@ -137,6 +156,10 @@ static enum exit_status command_parse(struct command *command, int argc, char **
 		usage(stderr);
 		return EXIT_USAGE;
 	}
+	if (command->check_only && command->repair) {
+		fputs("fsck.lanefs: -n goes with none of -y, -p, -a: choose one\n", stderr);
+		return EXIT_USAGE;
+	}
 	command->target = argv[optind];
 	return EXIT_CLEAN;
 }
@@ -158,8 +181,8 @@ static void summary_print(const struct command *command, const struct fsck_resul
 	printf("%s: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " of %" PRIu64 " blocks used, %" PRIu64
 	       " finding%s, %.3f s\n", target, result->files, result->directories, result->blocks_used,
 		result->blocks_total, result->findings, result->findings == 1 ? "" : "s", (double)took_ns / NS_PER_SEC);
-	if (result->findings && command->repair)
-		printf("%s: repair is not built yet; nothing was changed\n", target);
+	if (result->findings && !command->repair)
+		printf("%s: nothing was changed; fsck.lanefs -y repairs\n", target);
 }
 
 static enum exit_status outcome(const struct command *command, const struct fsck_result *result, int error,
@@ -189,29 +212,76 @@ static enum exit_status outcome(const struct command *command, const struct fsck
 	return result->findings ? EXIT_UNCORRECTED : EXIT_CLEAN;
 }
 
-static enum exit_status command_run(struct command *command)
+static int command_check(struct command *command, bool clean_is_enough)
 {
-	struct fsck_result *result = &command->result;
-	if (fsck_device_open(command->target, &command->device, command->message, sizeof(command->message))) {
-		fprintf(stderr, "fsck.lanefs: %s\n", command->message);
-		return EXIT_OPERATIONAL;
-	}
 	const struct fsck_options options = {
 		.device_blocks = fsck_device_blocks(command->device),
 		.replay_in_memory = true,
 		.super_block = command->super_block,
-		.clean_is_enough = command->preen && !command->force,
+		.clean_is_enough = clean_is_enough,
 	};
 	const struct fsck_io io = {command_read, command_finding, command_progress, command};
-	uint64_t begin = now_ns();
-	int error = fsck_check(&options, &io, result);
+	const int error = fsck_check(&options, &io, &command->result);
 	progress_clear(command);
-	fsck_device_close(command->device);
-	if (!error && result->skipped) {
-		printf("%s: clean, not checked further (-f does)\n", command->target);
-		return EXIT_CLEAN;
+	return error;
+}
+
+/* After a check that found something; checks again. */
+static enum exit_status command_repair(struct command *command)
+{
+	const struct fsck_repair_options options = {
+		.device_blocks = fsck_device_blocks(command->device),
+		.super_block = command->super_block,
+		.lossless = command->preen,
+		.now_sec = time(NULL),
+	};
+	const struct fsck_repair_io io = {command_read, command_write, command_flush, command_note, command_progress, command};
+	const char *target = command->target;
+	struct fsck_repair_result repaired;
+	const uint64_t begin = now_ns();
+	int error = fsck_repair(&options, &io, &repaired);
+	progress_clear(command);
+	if (error) {
+		fprintf(stderr, "fsck.lanefs: %s: repair ended: %s; run it again\n", target, strerror(-error));
+		return cancelled ? EXIT_CANCELLED : EXIT_OPERATIONAL;
 	}
-	return outcome(command, result, error, now_ns() - begin);
+	if (repaired.refused || repaired.no_superblock) {
+		printf("%s: not repaired: %s\n", target, repaired.refused ?
+			"something would be dropped or moved; fsck.lanefs -y does that" : "no superblock can be trusted (-b BLOCK names one)");
+		return EXIT_UNCORRECTED;
+	}
+	printf("%s: repaired: %" PRIu64 " blocks written, %" PRIu64 " losses or moves, %" PRIu64
+	       " inodes in lost+found, %.3f s\n", target, repaired.blocks_written, repaired.losses, repaired.reconnected,
+		(double)(now_ns() - begin) / NS_PER_SEC);
+	command->super_block = 0;
+	error = command_check(command, false);
+	if (error || command->result.findings) {
+		fprintf(stderr, "fsck.lanefs: %s: damage is left after the repair; keep a copy of the image and report this\n",
+			target);
+		return EXIT_UNCORRECTED;
+	}
+	return EXIT_CORRECTED;
+}
+
+static enum exit_status command_run(struct command *command)
+{
+	struct fsck_result *result = &command->result;
+	if (fsck_device_open(command->target, command->repair, &command->device, command->message, sizeof(command->message))) {
+		fprintf(stderr, "fsck.lanefs: %s\n", command->message);
+		return EXIT_OPERATIONAL;
+	}
+	const uint64_t begin = now_ns();
+	const int error = command_check(command, command->preen && !command->force);
+	enum exit_status status = EXIT_CLEAN;
+	if (!error && result->skipped)
+		printf("%s: clean, not checked further (-f does)\n", command->target);
+	else
+		status = outcome(command, result, error, now_ns() - begin);
+	/* An error on record is one that a check has now explained, or not found any more. */
+	if (command->repair && (status == EXIT_UNCORRECTED || (status == EXIT_CLEAN && result->recorded_error)))
+		status = command_repair(command);
+	fsck_device_close(command->device);
+	return status;
 }
 
 int main(int argc, char **argv)

@@ -84,8 +84,7 @@ static void value_block(struct fsck *fsck, struct xattrs *xattrs, uint64_t place
 		fsck_find(fsck, "block %" PRIu64 " (xattr value block): reserved fields are not zero", place);
 }
 
-/* Bytes of a record with name and value, or 0 when it breaks a rule. */
-static size_t record_bytes(const struct disk_xattr *record, size_t left)
+size_t fsck_xattr_bytes(const struct disk_xattr *record, size_t left)
 {
 	if (left < FS_XATTR_FIXED)
 		return 0;
@@ -110,7 +109,7 @@ static unsigned records_check(struct fsck *fsck, struct xattrs *xattrs, const ui
 	unsigned count = 0;
 	for (size_t at = 0, size; at < length && !fsck->error; at += size, count++) {
 		const struct disk_xattr *record = (const struct disk_xattr *)(bytes + at);
-		size = record_bytes(record, length - at);
+		size = fsck_xattr_bytes(record, length - at);
 		if (!size) {
 			fsck_find(fsck, "inode %" PRIu64 ": malformed xattr record at byte %zu", xattrs->ino, at);
 			return count;

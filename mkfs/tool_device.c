@@ -18,7 +18,7 @@ struct open_request {
 	char *message;
 	size_t message_size;
 };
-struct read_request {
+struct transfer_request {
 	struct tool_device *device;
 	uint64_t offset;
 	uint32_t length;
@@ -130,17 +130,41 @@ void tool_device_close(struct tool_device *device)
 
 MAY_WAIT static int read_fiber(void *arg)
 {
-	const struct read_request *request = arg;
+	const struct transfer_request *request = arg;
 
 	return bdev_read(request->device->channel, request->device->buffer, request->offset, request->length);
 }
 
 int tool_device_read(struct tool_device *device, uint64_t offset, uint32_t length, void *data)
 {
-	struct read_request request = {device, offset, length};
+	struct transfer_request request = {device, offset, length};
 	const int err = tool_device_run(device, read_fiber, &request);
 
 	if (!err)
 		memcpy(data, device->buffer, length);
 	return err;
 }
+
+MAY_WAIT static int write_fiber(void *arg)
+{
+	const struct transfer_request *request = arg;
+
+	return bdev_write(request->device->channel, request->device->buffer, request->offset, request->length, 0);
+}
+
+int tool_device_write(struct tool_device *device, uint64_t offset, uint32_t length, const void *data)
+{
+	struct transfer_request request = {device, offset, length};
+
+	memcpy(device->buffer, data, length);
+	return tool_device_run(device, write_fiber, &request);
+}
+
+MAY_WAIT static int flush_fiber(void *arg)
+{
+	const struct tool_device *device = arg;
+
+	return bdev_flush(device->channel);
+}
+
+int tool_device_flush(struct tool_device *device) { return tool_device_run(device, flush_fiber, device); }

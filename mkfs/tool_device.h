@@ -29,6 +29,8 @@ int tool_device_open(const char *target, bool read_only, struct tool_device **ou
 void tool_device_close(struct tool_device *device);
 /* @length: up to TOOL_BUFFER_BYTES; offset and length multiples of 4096. */
 int tool_device_read(struct tool_device *device, uint64_t offset, uint32_t length, void *data) MUST_CHECK;
+int tool_device_write(struct tool_device *device, uint64_t offset, uint32_t length, const void *data) MUST_CHECK;
+int tool_device_flush(struct tool_device *device) MUST_CHECK;
 /* Runs fn(arg) as a fiber of the device's reactor. */
 int tool_device_run(struct tool_device *device, int (*fn)(void *arg), void *arg);
 

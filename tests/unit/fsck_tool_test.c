@@ -94,16 +94,42 @@ static void test_unclean_journal_is_no_error(void **state)
 	sample_seal(&sample, sample_state(&sample));
 }
 
+static void test_damage_is_repaired_with_y(void **state)
+{
+	struct inode_block *block = sample_block(&sample, sample.inode_block[1]);
+	block->inode[0].mtime_nsec = le32_set(UINT32_MAX);
+	sample_seal(&sample, block);
+	image_write();
+	assert_int_equal(run("-y", image, NULL, NULL), 1);
+	assert_said("wrong mtime_nsec");
+	assert_said("repaired:");
+	assert_int_equal(run("-n", image, NULL, NULL), 0);
+	image_write();
+	assert_int_equal(run("-p", image, NULL, NULL), 0); /* marked clean: not looked at */
+	assert_int_equal(run("-p", "-f", image, NULL), 1);
+	block->inode[0].mtime_nsec = le32_set(0);
+	sample_seal(&sample, block);
+	memset(sample_block(&sample, sample.root_leaf), 1, FS_BLOCK_SIZE);
+	image_write();
+	assert_int_equal(run("-p", "-f", image, NULL), 4);
+	assert_said("fsck.lanefs -y does that");
+	assert_int_equal(run("-y", image, NULL, NULL), 1);
+	assert_said("lost+found/#");
+	assert_int_equal(run("-y", image, NULL, NULL), 0);
+	sample_destroy(&sample);
+	sample_create(&sample);
+}
+
 static void test_damage_exits_4_and_changes_nothing(void **state)
 {
 	struct inode_block *block = sample_block(&sample, sample.inode_block[1]);
 	block->inode[0].mtime_nsec = le32_set(UINT32_MAX);
 	sample_seal(&sample, block);
 	image_write();
-	assert_int_equal(run("-y", image, NULL, NULL), 4);
+	assert_int_equal(run("-n", image, NULL, NULL), 4);
 	assert_said("wrong mtime_nsec");
 	assert_said("1 finding,");
-	assert_said("repair is not built yet");
+	assert_said("nothing was changed");
 	uint8_t *after = malloc((size_t)SAMPLE_BLOCKS * FS_BLOCK_SIZE);
 	int fd = open(image, O_RDONLY);
 	assert_int_equal(read(fd, after, (size_t)SAMPLE_BLOCKS * FS_BLOCK_SIZE), (size_t)SAMPLE_BLOCKS * FS_BLOCK_SIZE);
@@ -175,6 +201,7 @@ static void test_wrong_usage_exits_16(void **state)
 {
 	assert_int_equal(run(NULL, NULL, NULL, NULL), 16);
 	assert_int_equal(run("-x", image, NULL, NULL), 16);
+	assert_int_equal(run("-n", "-y", image, NULL), 16);
 	assert_int_equal(run("-b", "first", image, NULL), 16);
 	assert_int_equal(run(image, image, NULL, NULL), 16);
 	assert_int_equal(run("--help", NULL, NULL, NULL), 0);
@@ -232,6 +259,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_clean_image_exits_0),
 		cmocka_unit_test(test_unclean_journal_is_no_error),
 		cmocka_unit_test(test_damage_exits_4_and_changes_nothing),
+		cmocka_unit_test(test_damage_is_repaired_with_y),
 		cmocka_unit_test(test_targets_that_cannot_be_checked_exit_8),
 		cmocka_unit_test(test_unknown_version_exits_8),
 		cmocka_unit_test(test_target_in_use_exits_8),
