@@ -134,6 +134,24 @@ static void super_mend(struct fs_super *super)
 	memset(super->reserved, 0, sizeof(super->reserved));
 }
 
+/* A filesystem that grew has its superblock in the journal. False: that one cannot be, nor can what follows it. */
+static bool super_replay(struct fsck *fsck)
+{
+	struct fs_super *before = fsck_allocate(fsck, 1, sizeof(*before));
+	if (!before)
+		return false;
+	*before = fsck->super;
+	if (fsck->out->needs_replay)
+		fsck_journal_super(fsck);
+	const bool good = !fsck->out->fatal;
+	if (!good) { /* the geometry was not taken over */
+		fsck->super = *before;
+		fsck->out->fatal = false;
+	}
+	free(before);
+	return good;
+}
+
 void repair_start(struct repair *repair)
 {
 	struct fsck *fsck = &repair->fsck;
@@ -142,13 +160,18 @@ void repair_start(struct repair *repair)
 	repair->out->no_superblock = fsck->out->fatal;
 	if (fsck->error || fsck->out->fatal)
 		return;
-	super_mend(&fsck->super);
-	fsck_groups_init(fsck);
 	fsck_state(fsck);
 	if (fsck->error)
 		return;
 	const uint64_t numbers = le64_get(fsck->state.tail_sequence) | le64_get(fsck->state.durable_sequence);
-	const bool known = !fsck->out->fatal && !(numbers >> 48); /* no journal reaches that */
+	bool known = !fsck->out->fatal && !(numbers >> 48); /* no journal reaches that */
+	if (known)
+		known = super_replay(fsck);
+	super_mend(&fsck->super);
+	if (!fsck->error)
+		fsck_groups_init(fsck);
+	if (fsck->error)
+		return;
 	if (known) {
 		fsck_progress(fsck, "journal", 0);
 		fsck_journal(fsck);
