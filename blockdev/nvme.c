@@ -252,6 +252,22 @@ static MAY_WAIT int nvme_set_read_only(struct bdev *bdev, bool read_only)
 	return err;
 }
 
+/* A controller says by itself that a namespace has grown; that of an emulated one only when its medium was looked at. */
+static MAY_WAIT int nvme_rescan(struct bdev *bdev)
+{
+	enum { ROUNDS = 400, PAUSE_MS = 5 };
+	const struct nvme_ns *ns = bdev_private(bdev);
+	struct nvme_device *device = ns->device;
+	const uint64_t before = bdev_get_limits(bdev)->block_count;
+	bool grew = false;
+	nvme_device_lock(device);
+	int err = device->drive ? emu_drive_rescan(device->drive, &grew) : 0;
+	nvme_device_unlock(device);
+	for (unsigned i = 0; grew && i < ROUNDS && bdev_get_limits(bdev)->block_count == before; i++)
+		fiber_sleep(PAUSE_MS * NS_PER_MS);
+	return err;
+}
+
 const struct bdev_module nvme_module = {
 	.name = "nvme",
 	.context_bytes = sizeof(struct nvme_context),
@@ -259,6 +275,7 @@ const struct bdev_module nvme_module = {
 	.channel_init = nvme_channel_init,
 	.submit = nvme_bdev_submit,
 	.set_read_only = nvme_set_read_only,
+	.rescan = nvme_rescan,
 	.quiesce = nvme_quiesce,
 	.release = nvme_device_release_bdev,
 	.destroy = nvme_destroy,

@@ -147,6 +147,14 @@ MAY_WAIT int emu_drive_set_read_only(struct emu_drive *drive, bool read_only)
 	return err;
 }
 
+MAY_WAIT int emu_drive_rescan(struct emu_drive *drive, bool *out_grew)
+{
+	struct bdev *medium = bdev_desc_bdev(drive->desc);
+	int err = bdev_rescan(medium);
+	*out_grew = !err && emu_medium_grew(drive->emu, bdev_size_bytes(bdev_get_limits(medium)));
+	return err;
+}
+
 MAY_WAIT void emu_drive_pull(struct emu_drive *drive)
 {
 	drive->pulling++;

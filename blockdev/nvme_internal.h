@@ -116,6 +116,8 @@ MAY_WAIT int emu_drive_create(struct bdev_registry *registry, const struct nvme_
 MAY_WAIT void emu_drive_destroy(struct emu_drive *drive);
 MAY_WAIT void emu_drive_pull(struct emu_drive *drive);
 MAY_WAIT int emu_drive_set_read_only(struct emu_drive *drive, bool read_only) MUST_CHECK;
+/* Looks whether the medium has become larger. *out_grew: and the drive is about to say so. */
+MAY_WAIT int emu_drive_rescan(struct emu_drive *drive, bool *out_grew) MUST_CHECK;
 struct emu *emu_drive_emu(struct emu_drive *drive);
 /* What the drive's bdevs say as their stack_level: their I/O ends in the medium's. */
 uint32_t emu_drive_level(const struct emu_drive *drive);

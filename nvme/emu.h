@@ -139,6 +139,9 @@ void emu_set_cut(struct emu *emu, enum emu_power_cut cut, uint64_t seed);
  * changed-list follow. */
 int emu_ns_attach(struct emu *emu, uint32_t nsid, bool attached) MUST_CHECK;
 int emu_ns_resize(struct emu *emu, uint32_t nsid, uint64_t blocks) MUST_CHECK;
+/* The medium is as large now; so is the only namespace, unless it was made smaller than it could be. With several the parts
+ * stay as they are. True: event and changed-list follow. */
+bool emu_medium_grew(struct emu *emu, uint64_t size_bytes);
 /* Critical warning bits of the SMART log; raises the event. */
 void emu_set_health(struct emu *emu, uint8_t critical_warning);
 

@@ -267,6 +267,17 @@ int emu_ns_resize(struct emu *emu, uint32_t nsid, uint64_t blocks)
 	return 0;
 }
 
+bool emu_medium_grew(struct emu *emu, uint64_t size_bytes)
+{
+	struct emu_ns *ns = &emu->ns[0];
+	const uint64_t before = ns->blocks_max, after = align_down(size_bytes, EMU_PAGE) / emu->options.lba_bytes;
+	if (emu->options.namespaces != 1 || after <= before)
+		return false;
+	emu->backing.size_bytes = size_bytes;
+	ns->blocks_max = after;
+	return ns->blocks == before && !emu_ns_resize(emu, ns->nsid, after);
+}
+
 void emu_set_health(struct emu *emu, uint8_t critical_warning)
 {
 	/* The event's information: 0 reliability, 1 temperature, 2 spare below threshold. */

@@ -2,30 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A kernel block device as the device: a loop device over an image. It is formatted, mounted, used, checked, mounted again;
 it is refused while it is in use; and the file module's own test runs on it."""
-import contextlib
 import os
 
-from lanefs_test import MKFS, MOUNT, Image, Skip, case, equal, main, run
+from lanefs_test import MKFS, MOUNT, Image, case, equal, loop_device, main, run
 
 BUILD = os.environ.get('LANEFS_BUILD', 'build')
-
-
-@contextlib.contextmanager
-def loop_device(name, size):
-    """An Image whose path is a loop device over its file."""
-    image = Image(name, size, format=False)
-    backing = image.path
-    attached = run('losetup', '-f', '--show', backing, check=False)
-    if attached.returncode:
-        raise Skip('no loop device to be had: ' + attached.stderr.strip())
-    image.path = image.target = attached.stdout.strip()
-    try:
-        yield image
-    finally:
-        if image.mounted():
-            run('umount', '-l', image.directory, check=False)
-        run('losetup', '-d', image.path, check=False)
-        image.path = image.target = backing
 
 
 @case('a loop device is formatted, mounted, used, checked and mounted again')

@@ -8,6 +8,7 @@ the media of emulated NVMe drives with these options ("" for the defaults: see l
 mount options for every mount; with io_uring among them the kernel's switch is turned on until the end.
 """
 import atexit
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -285,6 +286,24 @@ class Image:
         if os.path.exists(self.path):
             os.unlink(self.path)
         self.pid, self.process = 0, None
+
+
+@contextlib.contextmanager
+def loop_device(name, size):
+    """An Image whose path is a loop device over its file."""
+    image = Image(name, size, format=False)
+    backing = image.path
+    attached = run('losetup', '-f', '--show', backing, check=False)
+    if attached.returncode:
+        raise Skip('no loop device to be had: ' + attached.stderr.strip())
+    image.path = image.target = attached.stdout.strip()
+    try:
+        yield image
+    finally:
+        if image.mounted():
+            run('umount', '-l', image.directory, check=False)
+        run('losetup', '-d', image.path, check=False)
+        image.path = image.target = backing
 
 
 # ---- mount(8) and umount(8): with the helpers in /sbin of a private mount namespace -----------------------------------

@@ -235,6 +235,28 @@ MAY_WAIT static int read_only_fiber(void *arg)
 	return bdev_remove(bench.registry, "file", NS_PER_SEC);
 }
 
+static void grow(struct bdev_channel *channel)
+{
+	struct bdev *bdev = bdev_find(bench.registry, "file");
+	assert_int_equal(bdev_rescan(bdev), 0);
+	assert_int_equal(bdev_size_bytes(bdev_get_limits(bdev)), FILE_BYTES);
+	assert_int_equal(bdev_write(channel, buffer, FILE_BYTES, 4096, 0), -EINVAL);
+	assert_int_equal(truncate(path, 2 * FILE_BYTES + 1000), 0);
+	assert_int_equal(bdev_write(channel, buffer, FILE_BYTES, 4096, 0), -EINVAL); /* nobody has looked */
+	assert_int_equal(bdev_rescan(bdev), 0);
+	assert_int_equal(bdev_size_bytes(bdev_get_limits(bdev)), 2 * FILE_BYTES);
+	assert_int_equal(bdev_write(channel, buffer, 2 * FILE_BYTES - 4096, 4096, 0), 0);
+	assert_int_equal(bdev_flush(channel), 0);
+	assert_int_equal(truncate(path, FILE_BYTES), 0);
+	assert_int_equal(bdev_rescan(bdev), -EINVAL);
+	assert_int_equal(bdev_size_bytes(bdev_get_limits(bdev)), 2 * FILE_BYTES);
+}
+
+static void test_a_file_that_grows_is_larger_when_it_is_looked_at(void **state)
+{
+	with_file(false, grow);
+}
+
 static void test_read_only_refuses_writers_and_writes(void **state)
 {
 	bench_init(&bench, 1, true, 1);
@@ -521,6 +543,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_more_ios_than_the_ring_holds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_sleeping_reactor_is_woken_by_completions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_file_that_shrinks_is_an_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_file_that_grows_is_larger_when_it_is_looked_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only_refuses_writers_and_writes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_locked_file_is_busy_until_it_is_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_block_size_follows_the_size_of_the_file, setup, teardown),
