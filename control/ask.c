@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "control/control.h"
@@ -18,10 +19,22 @@ int control_fail(int status, const char *object, const char *text)
 	return status;
 }
 
-/* @directory NULL: it is spoken of by its number. @timeout_ms < 0: as long as it takes. The answer is the caller's. */
-static int ask_pid(pid_t pid, const char *directory, const char *method, struct json_object *params, int timeout_ms, struct json_object **result)
+/* @directory NULL: the daemon is spoken of by its number. */
+static int answer_fail(pid_t pid, const char *directory, int err, const char *message)
 {
-	char message[256] = "", object[32];
+	char object[32];
+
+	snprintf(object, sizeof(object), "process %d", (int)pid);
+	if (err == -EREMOTEIO)
+		return control_fail(CONTROL_EXIT_FAILED, directory ?: object, message);
+	return control_fail(CONTROL_EXIT_NOT_FOUND, directory ?: object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
+}
+
+/* @timeout_ms < 0: as long as it takes. The answer is the caller's. */
+static int ask_pid(pid_t pid, const char *directory, const char *method, struct json_object *params, int timeout_ms,
+	struct json_object **result)
+{
+	char message[256] = "";
 	int connection = rpc_connect(pid), err = connection;
 
 	if (connection >= 0) {
@@ -30,12 +43,7 @@ static int ask_pid(pid_t pid, const char *directory, const char *method, struct 
 	} else {
 		json_object_put(params);
 	}
-	snprintf(object, sizeof(object), "process %d", (int)pid);
-	if (err == -EREMOTEIO)
-		return control_fail(CONTROL_EXIT_FAILED, directory ?: object, message);
-	if (err)
-		return control_fail(CONTROL_EXIT_NOT_FOUND, directory ?: object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
-	return CONTROL_EXIT_OK;
+	return err ? answer_fail(pid, directory, err, message) : CONTROL_EXIT_OK;
 }
 
 static int ask_one(pid_t pid, const char *directory, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
@@ -90,24 +98,56 @@ static int ask_mount(const char *directory, const char *method, struct json_obje
 	return status;
 }
 
+/* The answers of all, kept in the order of the daemons whoever was faster. */
+struct answers {
+	struct {
+		struct json_object *result;
+		int err;
+		char message[256];
+	} of[RUN_DAEMONS_MAX];
+};
+
+static bool answer_keep(unsigned index, int err, const char *message, struct json_object *result, void *arg)
+{
+	struct answers *answers = arg;
+
+	answers->of[index].result = result;
+	answers->of[index].err = err;
+	snprintf(answers->of[index].message, sizeof(answers->of[index].message), "%s", message);
+	return false;
+}
+
+static int ask_all(const pid_t *pids, unsigned count, const char *method, int (*fn)(struct json_object *result))
+{
+	struct answers *answers = calloc(1, sizeof(*answers));
+	int worst = CONTROL_EXIT_OK;
+
+	if (!answers)
+		return control_fail(CONTROL_EXIT_FAILED, method, "no memory");
+	rpc_ask_all(pids, count, method, RPC_TIMEOUT_MS, answer_keep, answers);
+	for (unsigned i = 0; i < count; i++) {
+		struct json_object *result = answers->of[i].result;
+		int status = answers->of[i].err ? answer_fail(pids[i], NULL, answers->of[i].err, answers->of[i].message) :
+			fn(result);
+
+		json_object_put(result);
+		worst = MAX(worst, status);
+	}
+	free(answers);
+	return worst;
+}
+
 int control_each(const char *directory, const char *method, struct json_object *params,
 	int (*fn)(struct json_object *result))
 {
 	pid_t pids[RUN_DAEMONS_MAX];
-	int worst = CONTROL_EXIT_OK;
 	unsigned count;
 
 	if (directory)
 		return ask_mount(directory, method, params, fn);
 	count = run_dir_list(pids);
-	if (count == 0)
-		return control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
-	for (unsigned i = 0; i < count; i++) {
-		int status = ask_one(pids[i], NULL, method, NULL, fn);
-
-		worst = MAX(worst, status);
-	}
-	return worst;
+	return count ? ask_all(pids, count, method, fn) :
+		control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
 }
 
 /* ---- answers as they are ---- */

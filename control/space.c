@@ -2,7 +2,9 @@
 /*
  * lanefs trim and grow: the space of a mounted filesystem.
  */
+#include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/arguments.h"
@@ -143,6 +145,23 @@ int control_trim(int argc, char **argv)
 }
 
 /* ---- grow ---- */
+/* An image that is smaller becomes as large, with a hole. Devices are what they are. */
+static int image_extend(const char *directory, uint64_t size)
+{
+	struct json_object *answer;
+	struct stat image;
+	int status = control_ask(directory, "status", NULL, &answer);
+
+	if (status)
+		return status;
+	const char *path = json_text(answer, "target");
+	if (!strcmp(json_text(json_child(answer, "device"), "kind"), "file") && !stat(path, &image) && S_ISREG(image.st_mode) &&
+	    (uint64_t)image.st_size < size && truncate(path, (off_t)size))
+		status = control_fail(CONTROL_EXIT_FAILED, path, strerror(errno));
+	json_object_put(answer);
+	return status;
+}
+
 int control_grow(int argc, char **argv)
 {
 	struct json_object *answer, *params = NULL;
@@ -156,6 +175,9 @@ int control_grow(int argc, char **argv)
 		return control_fail(CONTROL_EXIT_USAGE, "grow", "wanted: DIR [SIZE] (try --help)");
 	if (argc == 3) {
 		status = size_take("SIZE", argv[2], &size);
+		if (status)
+			return status;
+		status = image_extend(argv[1], size);
 		if (status)
 			return status;
 		params = json_object_new_object();

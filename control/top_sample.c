@@ -75,11 +75,11 @@ struct asking {
 	unsigned count;
 };
 
-static bool answer_take(unsigned index, struct json_object *answer, void *arg)
+static bool answer_take(unsigned index, int err, const char *message, struct json_object *answer, void *arg)
 {
 	struct asking *asking = arg;
 
-	if (wanted(asking->sample, answer))
+	if (!err && wanted(asking->sample, answer))
 		daemon_answered(&asking->sample->daemons[asking->daemon[index]], answer);
 	else
 		json_object_put(answer);

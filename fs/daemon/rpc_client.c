@@ -157,41 +157,59 @@ int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct js
 	return err;
 }
 
+/* Takes the answer that has come, or the error. */
+static bool answer_take(struct pollfd *fd, unsigned index, int timeout_ms, rpc_take_fn take, void *arg)
+{
+	struct json_object *result = NULL;
+	char message[256] = "";
+	int err = fd->fd < 0 ? fd->fd : rpc_receive(fd->fd, timeout_ms, &result, message, sizeof(message));
+
+	if (fd->fd >= 0)
+		close(fd->fd);
+	fd->fd = -1;
+	return take(index, err, message, err ? NULL : result, arg);
+}
+
+static int connect_and_send(pid_t pid, const char *method)
+{
+	int fd = rpc_connect(pid), err = fd < 0 ? fd : rpc_send(fd, method, NULL);
+
+	if (fd < 0 || !err)
+		return fd;
+	close(fd);
+	return err;
+}
+
 void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int timeout_ms, rpc_take_fn take, void *arg)
 {
 	const int64_t deadline_ms = now_ms() + timeout_ms;
 	struct pollfd fds[RUN_DAEMONS_MAX];
 	unsigned left = 0;
+	bool enough = false;
 
 	for (unsigned i = 0; i < count; i++) {
-		fds[i] = (struct pollfd){.fd = rpc_connect(pids[i]), .events = POLLIN};
-		if (fds[i].fd >= 0 && rpc_send(fds[i].fd, method, NULL)) {
-			close(fds[i].fd);
-			fds[i].fd = -1;
-		}
-		left += fds[i].fd >= 0;
+		fds[i] = (struct pollfd){.fd = connect_and_send(pids[i], method), .events = POLLIN};
+		if (fds[i].fd >= 0)
+			left++;
+		else
+			enough = enough || answer_take(&fds[i], i, 0, take, arg);
 	}
-	for (int64_t wait_ms; left > 0 && (wait_ms = deadline_ms - now_ms()) > 0;) {
+	for (int64_t wait_ms; !enough && left > 0 && (wait_ms = deadline_ms - now_ms()) > 0;) {
 		if (poll(fds, count, (int)wait_ms) <= 0)
 			continue;
-		for (unsigned i = 0; i < count && left > 0; i++) {
-			struct json_object *result;
-			char message[128];
-
+		for (unsigned i = 0; i < count && !enough; i++) {
 			if (fds[i].fd < 0 || !fds[i].revents)
 				continue;
-			if (!rpc_receive(fds[i].fd, (int)MAX(deadline_ms - now_ms(), (int64_t)1), &result, message, sizeof(message)) &&
-			    take(i, result, arg))
-				left = 0;
-			else
-				left--;
-			close(fds[i].fd);
-			fds[i].fd = -1;
+			enough = answer_take(&fds[i], i, (int)MAX(deadline_ms - now_ms(), (int64_t)1), take, arg);
+			left--;
 		}
 	}
-	for (unsigned i = 0; i < count; i++)
-		if (fds[i].fd >= 0)
-			close(fds[i].fd);
+	for (unsigned i = 0; i < count; i++) {
+		if (fds[i].fd < 0)
+			continue;
+		close(fds[i].fd);
+		enough = enough || take(i, -ETIMEDOUT, "", NULL, arg);
+	}
 }
 
 struct json_object *json_child(struct json_object *object, const char *key)
@@ -251,11 +269,12 @@ struct finding {
 	pid_t found;
 };
 
-static bool find_take(unsigned index, struct json_object *answer, void *arg)
+static bool find_take(unsigned index, int err, const char *message, struct json_object *answer, void *arg)
 {
 	struct finding *finding = arg;
-	bool same = (finding->directory && !strcmp(json_text(answer, "directory"), finding->directory)) ||
-		(finding->target && same_target(json_text(answer, "target"), finding->target));
+	bool same = !err &&
+		((finding->directory && !strcmp(json_text(answer, "directory"), finding->directory)) ||
+		(finding->target && same_target(json_text(answer, "target"), finding->target)));
 
 	if (same)
 		finding->found = finding->pids[index];

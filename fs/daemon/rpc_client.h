@@ -28,9 +28,11 @@ int rpc_call(int connection, const char *method, struct json_object *params, int
 int rpc_ask(pid_t pid, const char *method, struct json_object *params, struct json_object **result, char *message,
 	size_t message_size) MUST_CHECK;
 
-/* Asks several at once, so that one that does not answer holds nobody up. Hands over each answer (the callee's now) as it
- * comes, until `take` returns true, all have answered, or the time is over. */
-typedef bool (*rpc_take_fn)(unsigned index, struct json_object *result, void *arg);
+/* What came of one of several calls: err and message as of rpc_call; @result (NULL after an error) is the callee's. True:
+ * that is enough. */
+typedef bool (*rpc_take_fn)(unsigned index, int err, const char *message, struct json_object *result, void *arg);
+/* Asks several at once, so that one that does not answer holds nobody up. Each is handed over as it answers, those that do
+ * not in time at the end. */
 void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int timeout_ms, rpc_take_fn take, void *arg);
 
 /* Fields of results; a missing one is "" or 0. Strings live as long as @object. */

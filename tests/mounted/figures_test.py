@@ -3,6 +3,7 @@
 Method: known work on a mount; lanefs top (as text, and on a pseudo terminal), stats (JSON, Prometheus) and status are read
 and compared with it, also while the daemon stands still, and when it dies.
 """
+import errno
 import fcntl
 import json
 import math
@@ -12,13 +13,18 @@ import signal
 import subprocess
 import time
 
-from lanefs_test import LANEFS, MIB, SOURCE, Image, case, equal, main, run, wait_for
+from lanefs_test import LANEFS, MIB, SOURCE, UMOUNT, Image, case, equal, fails, main, run, wait_for
 from terminal import Terminal
 
 
 def top_start(*arguments):
     return subprocess.Popen([LANEFS, 'top', '--batch', *map(str, arguments)], stdin=subprocess.DEVNULL, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def of_all(*arguments):
+    """Of every mount: others that are there may stand still or be broken, which gives another status."""
+    return run(LANEFS, *arguments, check=False).stdout
 
 
 def create(directory, count, prefix='f'):
@@ -217,7 +223,7 @@ def _():
     with open(f'{image.directory}/data', 'wb', buffering=0) as file:
         file.write(b'x' * 3 * MIB)
         os.fsync(file.fileno())
-    families = exposition(run(LANEFS, 'stats', '--prometheus').stdout)
+    families = exposition(of_all('stats', '--prometheus'))
     for name, (kind, samples) in families.items():
         equal(re.match(rf'lanefs_{_NAME}$', name) is not None, True, name)
         equal(name.endswith('_total'), kind == 'counter', f'{name}: counters, and only they, end in _total')
@@ -315,7 +321,7 @@ def _():
     text = run(LANEFS, 'status', image.directory).stdout
     for word in ('2 files open', 'reserved', 'commit=7', 'errors     none', 'durable to', 'core '):
         equal(word in text, True, f'{word!r} in {text}')
-    lines = [line for line in run(LANEFS, 'status').stdout.split('\n') if f' on {image.directory}: ' in line]
+    lines = [line for line in of_all('status').split('\n') if f' on {image.directory}: ' in line]
     equal(len(lines), 1, 'lines of this mount')
     equal('mounted' in lines[0] and 'used' in lines[0] and str(image.pid) in lines[0], True, lines[0])
     files[3].close()
@@ -323,7 +329,32 @@ def _():
     image.umount()
 
 
-@case('status shows when and where a filesystem stopped, also to the next mount')
+@case('status shows when a filesystem stopped, and why, also to the next mount')
+def _():
+    image = Image('earlier', '256M')
+    image.target = f'emu:{image.path}'
+    image.mount()
+    before = int(time.time())
+    run(LANEFS, 'emu', image.directory, 'rule', 'flush:status=0x4006')
+    create(image.directory, 10)
+    fd = os.open(image.directory, os.O_RDONLY)
+    fails(errno.EIO, os.fsync, fd)
+    os.close(fd)
+    wait_for(lambda: run(LANEFS, 'status', image.directory, check=False).returncode == 1, 'stopped')
+    run(LANEFS, 'emu', image.directory, 'clear')
+    run(UMOUNT, image.directory, check=False)
+    equal(image.process.wait(30), 65, 'exit status of the daemon')
+    image.process, image.pid = None, 0
+    image.mount()
+    result = run(LANEFS, 'status', image.directory, check=False)
+    equal((result.returncode, 'an earlier mount stopped' in result.stdout), (1, True), result.stdout)
+    errors = json.loads(run(LANEFS, 'status', image.directory, '--json', check=False).stdout)['errors']
+    equal((errors['stopped'], errors['earlier'], errors['count'], before <= errors['time'] <= time.time() + 1),
+          (0, True, 1, True), errors)
+    image.umount()
+
+
+@case('status shows that a filesystem was shut down')
 def _():
     image = Image('stopped', '256M')
     image.mount()
@@ -366,6 +397,26 @@ def _():
     result = run(LANEFS, 'trim', image.directory, check=False)
     equal((result.returncode, 'read-only' in result.stderr), (1, True), result.stderr)
     image.umount()
+
+
+@case('grow: to a size, to all of the image, and no further')
+def _():
+    image = Image('grow', '256M')
+    image.mount()
+    create(image.directory, 10)
+    text = run(LANEFS, 'grow', image.directory, '512M').stdout
+    equal(text, f'{image.directory}: 512 MiB, was 256 MiB\n', 'lanefs grow DIR 512M')
+    equal(os.stat(image.path).st_size, 512 * MIB, 'size of the image')
+    run('truncate', '-s', '1G', image.path)
+    text = run(LANEFS, 'grow', image.directory).stdout
+    equal(text, f'{image.directory}: 1.00 GiB, was 512 MiB\n', 'lanefs grow DIR')
+    equal(image.status()['filesystem']['blocks'], 1 << 18, 'blocks')
+    for arguments, status in (([], 2), ([image.directory, 'big'], 2), ([image.directory, '1G', 'x'], 2), (['/proc'], 3),
+                              ([image.directory, '100M'], 1)):
+        result = run(LANEFS, 'grow', *arguments, check=False)
+        equal((result.returncode, result.stderr.count('\n')), (status, 1), f'{arguments}: {result.stderr}')
+    image.umount()
+    image.fsck()
 
 
 if __name__ == '__main__':
