@@ -23,6 +23,7 @@ int alloc_create(struct owner *owner)
 	alloc->owner = owner;
 	freespace_pool_init(&alloc->pool);
 	fiber_cond_init(&alloc->unmapped);
+	fiber_cond_init(&alloc->returned);
 	alloc->data.tail = &alloc->data.head;
 	alloc->metadata.tail = &alloc->metadata.head;
 	const int error = alloc_grow_reserve(owner, le32_get(fs->super.ag_count));

@@ -52,6 +52,8 @@ void alloc_grow_add(struct owner *owner, uint32_t ag, uint32_t from, uint32_t to
 void alloc_quarantine_release(struct owner *owner);
 /* True when waiting (commit, checkpoint) would bring space back. */
 bool alloc_quarantine_waiting(const struct owner *owner);
+/* What this owner has borrowed and not used goes back to the lenders. True: there was some. */
+MAY_WAIT bool alloc_return_loans(struct owner *owner);
 /* Free blocks that this owner could hand out now, by memory. */
 uint64_t alloc_free_count(const struct owner *owner);
 /* Whether an AG of this owner has a free block, by memory. */

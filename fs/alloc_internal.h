@@ -50,6 +50,8 @@ struct alloc {
 	struct quarantined *quarantined_free;
 	struct run loans[LOANS_MAX];    /* blocks of other owners' AGs, ours to use until a crash forgets it */
 	unsigned loan_count;
+	unsigned returning;             /* loans on their way back to their lenders */
+	struct fiber_cond returned;
 	uint64_t lent_blocks;
 };
 

@@ -3,7 +3,9 @@
  * Loans: an owner whose AGs are full takes free blocks of another owner's AGs, at most 16 MiB and a quarter of an AG at a
  * time. A loan exists in memory only: the lender takes the blocks out of its free tree and forgets them; the bits are set by
  * the part for the lender that the using transaction carries. What the borrower does not use stays with it, and it lends it
- * on, also back to the lender.
+ * on, also back to the lender. Inode blocks are made by the owner of the AG alone: for them, and for everybody else who is
+ * about to fail for space, loans go back (alloc_return_loans). So that this is rare, nobody lends more than a quarter of
+ * what it has.
  */
 #include "fs/alloc_internal.h"
 
@@ -57,7 +59,8 @@ static MAY_WAIT int lend(void *arg)
 	struct alloc *alloc = lender->alloc;
 	if (alloc_take_loan(alloc, LOAN_BLOCKS_MAX, borrow->min, &borrow->run))
 		return 0;
-	const uint32_t quarter = MAX(le32_get(lender->fs->super.ag_blocks) / 4, borrow->min);
+	const uint64_t share = MIN(alloc->free_blocks, (uint64_t)le32_get(lender->fs->super.ag_blocks)) / 4;
+	const uint32_t quarter = MAX((uint32_t)share, borrow->min);
 	const uint32_t want = MAX(MIN(quarter, (uint32_t)LOAN_BLOCKS_MAX), borrow->want < quarter ? borrow->want : 1);
 	const int error = alloc_take_own(lender, 0, MAX(want, borrow->min), borrow->min, borrow->flags, &borrow->run);
 	if (!error)
@@ -81,4 +84,36 @@ int alloc_borrow(struct owner *owner, uint32_t want, uint32_t min, unsigned flag
 		return 0;
 	}
 	return -ENOSPC;
+}
+
+/* ---- giving back ---- */
+
+struct giving_back {
+	struct owner *lender;
+	struct run run;
+};
+
+static int loan_returned(void *arg)
+{
+	const struct giving_back *giving = arg;
+	alloc_release(giving->lender, giving->run);
+	return 0;
+}
+
+bool alloc_return_loans(struct owner *owner)
+{
+	struct alloc *alloc = owner->alloc;
+	if (!alloc->loan_count && !alloc->returning)
+		return false;
+	for (unsigned left = alloc->loan_count; left && alloc->loan_count; left--) {
+		const struct run run = alloc->loans[--alloc->loan_count];
+		struct giving_back giving = {.lender = owner_of_ag(owner->fs, ag_of_block(owner->fs, run.block)), .run = run};
+		alloc->returning++;
+		reactor_call_nowait(giving.lender->reactor, loan_returned, &giving);
+		if (!--alloc->returning)
+			fiber_cond_broadcast(&alloc->returned);
+	}
+	while (alloc->returning) /* another fiber has one in its hands */
+		fiber_cond_wait(&alloc->returned, "loans that go back");
+	return true;
 }

@@ -127,7 +127,8 @@ int op_claim(void)
 
 struct space_wait {
 	struct owner *owner;
-	bool waiting;
+	bool waiting;                   /* for a checkpoint */
+	bool came;                      /* without one */
 };
 
 static MAY_WAIT int drain_owner(void *arg)
@@ -141,6 +142,8 @@ static MAY_WAIT int drain_owner(void *arg)
 	}
 	if (alloc_quarantine_waiting(wait->owner))
 		wait->waiting = true;
+	if (alloc_return_loans(wait->owner))
+		wait->came = true;
 	return 0;
 }
 
@@ -156,7 +159,9 @@ bool op_retry_enospc(struct op *op)
 		wait.owner = fs->owners[i];
 		reactor_call(wait.owner->reactor, drain_owner, &wait);
 	}
-	return wait.waiting && !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
+	if (!wait.waiting)
+		return wait.came;
+	return !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
 }
 
 /* ---- the end ---- */

@@ -44,7 +44,7 @@ uint8_t *op_bounce(struct op *op, unsigned index) MUST_CHECK;
 int op_claim(void) MUST_CHECK;
 
 /* Called with -ENOSPC in hand and nothing held (no lock, range or transaction): waits for space that is on its way
- * back (inodes to be reaped, freed blocks that are not yet reusable). True: worth one more try; at most once per
+ * back (inodes to be reaped, freed blocks that are not yet reusable, what is lent to other owners). True: worth one more try; at most once per
  * operation. */
 MAY_WAIT bool op_retry_enospc(struct op *op) MUST_CHECK;
 
