@@ -136,7 +136,11 @@ struct inode_free_change {
 	struct inode *inode;
 	/* ---- private ---- */
 	struct buf *header, *block, *inode_map, *free_map;
-	bool frees_block;
+	enum slot_freeing {
+		SLOT_FREEING_UNSEEN,    /* no room to keep it in mind */
+		SLOT_FREEING,
+		SLOT_FREEING_BLOCK      /* the last slot in use: its block goes, too */
+	} freeing;
 	struct orphan_change orphan_change;
 };
 void inode_free_change_init(struct inode_free_change *free_change, struct inode *inode);

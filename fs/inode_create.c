@@ -179,6 +179,12 @@ static MAY_WAIT int free_pin(struct tx_part *part, struct inode_free_change *fre
 	return error;
 }
 
+static void free_slot_end(struct tx_part *part, const struct inode_free_change *freeing, bool block_gone)
+{
+	const uint64_t ino = freeing->inode->ino;
+	slot_free_end(part->owner->inodes, ino_ag(ino), ino_ag_block(ino), freeing->freeing, block_gone);
+}
+
 static MAY_WAIT int free_prepare(struct tx_part *part, struct change *change)
 {
 	struct inode_free_change *freeing = free_of(change);
@@ -192,12 +198,11 @@ static MAY_WAIT int free_prepare(struct tx_part *part, struct change *change)
 	error = freeing->orphan_change.change.prepare(part, &freeing->orphan_change.change);
 	if (error)
 		return error;
-	freeing->frees_block =
-		slot_claim(part->owner->inodes, ag, ag_block, le32_get(block_of(freeing->block)->used_mask));
-	if (freeing->frees_block)
+	freeing->freeing = slot_free_begin(part->owner->inodes, ag, ag_block, block_of(freeing->block));
+	if (freeing->freeing == SLOT_FREEING_BLOCK)
 		error = tx_free(part, (struct run){.block = freeing->block->block, .count = 1}, RUN_METADATA);
 	if (error) {
-		slot_unclaim(part->owner->inodes, ag, ag_block);
+		free_slot_end(part, freeing, false);
 		freeing->orphan_change.change.cancel(part, &freeing->orphan_change.change);
 	}
 	return error;
@@ -206,8 +211,7 @@ static MAY_WAIT int free_prepare(struct tx_part *part, struct change *change)
 static void free_cancel(struct tx_part *part, struct change *change)
 {
 	struct inode_free_change *freeing = free_of(change);
-	if (freeing->frees_block)
-		slot_unclaim(part->owner->inodes, ino_ag(freeing->inode->ino), ino_ag_block(freeing->inode->ino));
+	free_slot_end(part, freeing, false);
 	freeing->orphan_change.change.cancel(part, &freeing->orphan_change.change);
 }
 
@@ -224,6 +228,7 @@ static void free_in_block(struct tx_part *part, struct inode_free_change *freein
 	alloc_map_bit(part, freeing->free_map, ino_ag_block(ino), true);
 	alloc_map_ready(part, ino_ag(ino), BLOCK_INODE_FREE_MAP, ino_ag_block(ino));
 	slot_freed(part->owner->inodes, ino_ag(ino), ino_ag_block(ino), used_mask);
+	free_slot_end(part, freeing, false);
 }
 
 static void free_with_block(struct tx_part *part, struct inode_free_change *freeing)
@@ -233,7 +238,7 @@ static void free_with_block(struct tx_part *part, struct inode_free_change *free
 	alloc_map_bit(part, freeing->inode_map, ino_ag_block(ino), false);
 	count_add(&header_of(freeing->header)->inode_blocks, -1);
 	tx_kill(part, freeing->block);
-	slot_block_freed(part->owner->inodes, ino_ag(ino), ino_ag_block(ino));
+	free_slot_end(part, freeing, true);
 }
 
 static void free_apply(struct tx_part *part, struct change *change)
@@ -241,7 +246,7 @@ static void free_apply(struct tx_part *part, struct change *change)
 	struct inode_free_change *freeing = free_of(change);
 	struct inode *inode = freeing->inode;
 	freeing->orphan_change.change.apply(part, &freeing->orphan_change.change);
-	if (freeing->frees_block)
+	if (freeing->freeing == SLOT_FREEING_BLOCK)
 		free_with_block(part, freeing);
 	else
 		free_in_block(part, freeing);

@@ -47,7 +47,8 @@ struct slot_block {                     /* an inode block that has, or may get, 
 	uint32_t ag_block;
 	uint16_t free_mask;             /* free on disk, as the cached block says */
 	uint16_t reserved_mask;         /* of these: given to a transaction that is being prepared */
-	bool claimed;                   /* a transaction is about to free the block */
+	bool freeing;                   /* a transaction is about to free a slot of it */
+	bool claimed;                   /* and the block with it */
 };
 struct ag_inodes {
 	struct slot_block *blocks;      /* SLOT_BLOCKS_MAX; NULL until first used */
@@ -142,11 +143,12 @@ void slot_cancel(struct inode_table *table, const struct inode_slot *slot);
 /* In apply: the block's used mask is now @used_mask. */
 void slot_used(struct inode_table *table, const struct inode_slot *slot, uint32_t used_mask);
 void slot_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask);
-/* True when the block has one used slot left and may go with it: nobody gets a slot of it until slot_block_freed (in
- * apply) or slot_unclaim. An AG keeps one block that has free slots. */
-bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask) MUST_CHECK;
-void slot_unclaim(struct inode_table *table, uint32_t ag, uint32_t ag_block);
-void slot_block_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block);
+/* One slot of the block is about to be freed. Waits for whoever is freeing another. SLOT_FREEING_BLOCK: it is the last one
+ * used, and the block goes with it: nobody gets a slot of it until slot_free_end. An AG keeps one block that has free
+ * slots. After slot_free_begin (in a prepare step), slot_free_end: in apply, behind slot_freed, or to call it off. */
+MAY_WAIT enum slot_freeing slot_free_begin(struct inode_table *table, uint32_t ag, uint32_t ag_block,
+	const struct inode_block *inodes) MUST_CHECK;
+void slot_free_end(struct inode_table *table, uint32_t ag, uint32_t ag_block, enum slot_freeing freeing, bool block_gone);
 
 /* ---- orphan.c ---- */
 /* The inode stands in the chain: keeps it in memory if that could not be seen from its record. */

@@ -5,6 +5,9 @@
  * by one transaction at a time (ag_inodes.busy); those that come meanwhile wait for it and use its other slots. Whoever
  * is busy waits for I/O only, so waiting for it with inode locks held is no danger.
  *
+ * Slots of one block are given back by one transaction at a time (slot_block.freeing), so that the one that frees the
+ * last slot knows it and takes the block along.
+ *
  * The list is a cache: a block that does not fit is found again by a scan of the free map (scan_next is set back).
  */
 #include <stdlib.h>
@@ -21,10 +24,16 @@ static struct slot_block *find(struct ag_inodes *state, uint32_t ag_block)
 	return NULL;
 }
 
+/* The list is made when it is first needed. */
+static bool list_exists(struct ag_inodes *state)
+{
+	return state->blocks || (state->blocks = calloc(SLOT_BLOCKS_MAX, sizeof(*state->blocks)));
+}
+
 /* NULL when the list is full. */
 static struct slot_block *insert(struct ag_inodes *state, uint32_t ag_block, uint32_t used_mask)
 {
-	if (!state->blocks || state->block_count == SLOT_BLOCKS_MAX)
+	if (!list_exists(state) || state->block_count == SLOT_BLOCKS_MAX)
 		return NULL;
 	struct slot_block *block = &state->blocks[state->block_count++];
 	*block = (struct slot_block){.ag_block = ag_block, .free_mask = (uint16_t)(~used_mask & ALL_SLOTS)};
@@ -33,7 +42,7 @@ static struct slot_block *insert(struct ag_inodes *state, uint32_t ag_block, uin
 
 static void drop(struct ag_inodes *state, struct slot_block *block)
 {
-	assert(!block->reserved_mask);
+	assert(!block->reserved_mask && !block->freeing);
 	*block = state->blocks[--state->block_count];
 }
 
@@ -101,7 +110,7 @@ static MAY_WAIT int scan(struct owner *owner, struct ag_inodes *state, uint32_t 
 static MAY_WAIT int reserve_existing(struct owner *owner, uint32_t ag, struct inode_slot *out, bool *out_found)
 {
 	struct ag_inodes *state = inode_ag_state(owner->inodes, ag);
-	if (!state->blocks && !(state->blocks = calloc(SLOT_BLOCKS_MAX, sizeof(*state->blocks))))
+	if (!list_exists(state))
 		return -ENOMEM;
 	while (!(*out_found = pick(state, ag, out))) {
 		if (state->busy) {
@@ -188,7 +197,7 @@ void slot_used(struct inode_table *table, const struct inode_slot *slot, uint32_
 	struct slot_block *block = find(state, slot->ag_block);
 	block->reserved_mask &= (uint16_t)~(1u << slot->index);
 	block->free_mask = (uint16_t)(~used_mask & ALL_SLOTS);
-	if (!block->free_mask)
+	if (!block->free_mask && !block->freeing)
 		drop(state, block);
 }
 
@@ -209,7 +218,7 @@ static void make_room(struct ag_inodes *state)
 {
 	for (unsigned i = 0; state->block_count == SLOT_BLOCKS_MAX && i < SLOT_BLOCKS_MAX; i++) {
 		struct slot_block *block = &state->blocks[i];
-		if (block->reserved_mask || block->claimed)
+		if (block->reserved_mask || block->freeing)
 			continue;
 		state->scanned = false;
 		state->scan_next = MIN(state->scan_next, block->ag_block);
@@ -217,33 +226,43 @@ static void make_room(struct ag_inodes *state)
 	}
 }
 
-bool slot_claim(struct inode_table *table, uint32_t ag, uint32_t ag_block, uint32_t used_mask)
+/* The block goes with its last slot, unless somebody is about to use another, or it is the only one with free slots. */
+static bool claims(const struct ag_inodes *state, const struct slot_block *block, uint32_t used_mask)
+{
+	if (used_mask & (used_mask - 1) || block->reserved_mask)
+		return false;
+	for (unsigned i = 0; i < state->block_count; i++)
+		if (&state->blocks[i] != block && open_mask(&state->blocks[i]))
+			return true;
+	return false;
+}
+
+enum slot_freeing slot_free_begin(struct inode_table *table, uint32_t ag, uint32_t ag_block, const struct inode_block *inodes)
 {
 	struct ag_inodes *state = inode_ag_state(table, ag);
-	if (used_mask & (used_mask - 1))
-		return false;
-	struct slot_block *block = find(state, ag_block);
+	struct slot_block *block;
+	while ((block = find(state, ag_block)) && block->freeing)
+		fiber_cond_wait(&state->idle, "another inode of the block being freed");
+	const uint32_t used_mask = le32_get(inodes->used_mask);
 	if (!block) {
 		make_room(state);
 		block = insert(state, ag_block, used_mask);
 	}
-	if (!block || block->reserved_mask || block->claimed)
-		return false;
-	for (unsigned i = 0; i < state->block_count; i++)
-		if (&state->blocks[i] != block && open_mask(&state->blocks[i])) {
-			block->claimed = true;
-			return true;
-		}
-	return false;
+	if (!block)
+		return SLOT_FREEING_UNSEEN;
+	block->freeing = true;
+	block->claimed = claims(state, block, used_mask);
+	return block->claimed ? SLOT_FREEING_BLOCK : SLOT_FREEING;
 }
 
-void slot_unclaim(struct inode_table *table, uint32_t ag, uint32_t ag_block)
-{
-	find(inode_ag_state(table, ag), ag_block)->claimed = false;
-}
-
-void slot_block_freed(struct inode_table *table, uint32_t ag, uint32_t ag_block)
+void slot_free_end(struct inode_table *table, uint32_t ag, uint32_t ag_block, enum slot_freeing freeing, bool block_gone)
 {
 	struct ag_inodes *state = inode_ag_state(table, ag);
-	drop(state, find(state, ag_block));
+	if (freeing == SLOT_FREEING_UNSEEN)
+		return;
+	struct slot_block *block = find(state, ag_block);
+	block->freeing = block->claimed = false;
+	if (block_gone || (!block->free_mask && !block->reserved_mask))
+		drop(state, block);
+	fiber_cond_broadcast(&state->idle);
 }
