@@ -11,10 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "blockdev/file_internal.h"
@@ -152,6 +154,12 @@ static int file_measure(struct file *file, uint32_t wanted, uint32_t *block_size
 	return file->size_bytes != 0 ? 0 : -EINVAL;
 }
 
+static bool file_lies_in_memory(const struct file *file)
+{
+	struct statfs status;
+	return !file->block_device && fstatfs(file->fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
 /* Some filesystems refuse the flag, others only the first transfer, or its alignment. */
 static void file_try_direct(struct file *file, uint32_t block_size)
 {
@@ -180,6 +188,8 @@ static int file_prepare(struct file *file, const struct bdev_file_options *optio
 		err = file_measure(file, options->block_size, block_size);
 	if (err == 0 && !options->no_direct)
 		file_try_direct(file, *block_size);
+	if (err == 0)
+		file->in_memory = file_lies_in_memory(file);
 	return err;
 }
 

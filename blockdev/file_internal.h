@@ -16,6 +16,7 @@ enum {
 	FILE_ZERO_BYTES = 64 << 10,     /* memory that zeroes are written from where the file cannot zero a range */
 	FILE_IO_BYTES_MAX = 1 << 20,
 	FILE_IOV_COUNT_MAX = 256,
+	FILE_AT_ONCE_BYTES = 64 << 10,  /* transfers of a file in memory up to here take no detour through the ring */
 };
 
 struct file {
@@ -23,6 +24,7 @@ struct file {
 	int claim_fd;                   /* block device that was opened again for writing: holds the claim; -1: none */
 	bool block_device, direct;
 	bool writable, locked;          /* fd is open for writing; a file with a lock */
+	bool in_memory;                 /* on tmpfs: a transfer is a copy, and never waits for a device */
 	bool no_ring;                   /* simulated group: everything happens in submit */
 	bool no_zero_range;             /* atomic; the file refused once */
 	uint64_t size_bytes;

@@ -5,6 +5,9 @@
  * submit fills an entry; the poller, once a turn, hands all new entries to the kernel with one call and takes the
  * completions. Where io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but works;
  * so they are in simulated groups, where nothing may depend on the kernel's timing.
+ *
+ * On a file in memory (tmpfs) small transfers are made on the spot as well: they are copies, and io_uring would hand each
+ * to a thread of its own, which has to be woken first.
  */
 #include <errno.h>
 
@@ -85,6 +88,13 @@ static void file_ring_prepare(struct file_channel *channel, struct bdev_io *io)
 	io_uring_sqe_set_data(sqe, io);
 }
 
+/* Large ones are worth the thread: the reactor goes on meanwhile. */
+static bool file_at_once(const struct file *file, const struct bdev_io *io)
+{
+	return file->in_memory && (io->op == IO_FLUSH ||
+		((io->op == IO_READ || io->op == IO_WRITE) && io->length <= FILE_AT_ONCE_BYTES));
+}
+
 int file_submit(struct bdev *bdev, void *channel_state, struct bdev_io *io)
 {
 	struct file_channel *channel = channel_state;
@@ -92,7 +102,7 @@ int file_submit(struct bdev *bdev, void *channel_state, struct bdev_io *io)
 		bdev_io_complete(io, 0);
 		return 0;
 	}
-	if (!channel->has_ring) {
+	if (!channel->has_ring || file_at_once(bdev_private(bdev), io)) {
 		bdev_io_complete(io, file_run(bdev_private(bdev), io));
 		return 0;
 	}

@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "bdev_bench.h"
@@ -119,6 +121,36 @@ static void test_round_trip_buffered(void **state)
 	with_file(false, round_trip);
 }
 
+/* What the kernel would have to hand to a thread is done before submit returns: the ring sees nothing of it. */
+static void at_once(struct bdev_channel *channel)
+{
+	const struct file *file = bdev_private(bdev_find(bench.registry, "file"));
+	assert_true(file->in_memory);
+	uint8_t *dma = dma_alloc(131072, 4096);
+	assert_non_null(dma);
+	memcpy(dma, buffer, 65536);
+	assert_int_equal(bdev_write(channel, dma, 0, 65536, 0), 0);
+	assert_int_equal(bdev_read(channel, dma + 65536, 0, 65536), 0);
+	assert_memory_equal(dma + 65536, buffer, 65536);
+	assert_int_equal(bdev_flush(channel), 0);
+	assert_int_equal(__atomic_load_n(&file->fixed_count, __ATOMIC_RELAXED), 0);
+	dma_free(dma);
+	round_trip(channel);
+	assert_int_equal(truncate(path, 4096), 0);
+	assert_int_equal(bdev_read(channel, copy, 8192, 4096), -EIO);
+	assert_int_equal(bdev_flush(channel), -EIO); /* what was promised is not there any more */
+}
+
+static void test_small_transfers_on_tmpfs_happen_at_once(void **state)
+{
+	unlink(path);
+	struct statfs status;
+	if (statfs("/dev/shm", &status) != 0 || status.f_type != TMPFS_MAGIC)
+		skip();
+	make_file("/dev/shm", FILE_BYTES);
+	with_file(false, at_once);
+}
+
 /* DMA memory goes through the kernel's fixed buffers; what is read is what was written, from other memory too. */
 static void fixed_transfer(struct bdev_channel *channel)
 {
@@ -128,8 +160,8 @@ static void fixed_transfer(struct bdev_channel *channel)
 	memcpy(dma, buffer, size);
 	assert_int_equal(bdev_write(channel, dma, 0, size, 0), 0);
 	memset(dma, 0, size);
-	assert_int_equal(bdev_read(channel, dma + 4096, 8192, 65536), 0);
-	assert_memory_equal(dma + 4096, buffer + 8192, 65536);
+	assert_int_equal(bdev_read(channel, dma + 4096, 8192, 131072), 0); /* large enough for the ring on tmpfs, too */
+	assert_memory_equal(dma + 4096, buffer + 8192, 131072);
 	assert_int_equal(bdev_read(channel, copy, 0, size), 0);
 	assert_memory_equal(copy, buffer, size);
 	dma_free(dma);
@@ -538,6 +570,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_round_trip_direct, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_buffered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dma_memory_goes_through_fixed_buffers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_small_transfers_on_tmpfs_happen_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_in_a_simulated_group, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip_where_ranges_cannot_be_zeroed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_more_ios_than_the_ring_holds, setup, teardown),
