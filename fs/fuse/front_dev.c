@@ -94,9 +94,13 @@ static unsigned source_poll(struct poller *poller)
 	unsigned count = 0;
 	if (source->ring && source->session->ready && ++source->turns % DEV_TURNS_WITH_RING)
 		return 0;
-	/* Not watched: paused, or at the end. */
-	while (count < DEV_READ_BATCH && source->watched && source_read(source))
+	/* Not watched: paused, or at the end. A client that comes alone waits for its answer before it sends more, and does
+	 * not wait until we have asked in vain for a second request. */
+	while (count < DEV_READ_BATCH && source->watched && source_read(source)) {
 		count++;
+		if (source->running <= 1)
+			break;
+	}
 	return count;
 }
 
