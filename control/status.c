@@ -102,11 +102,13 @@ static void print_reactors(struct json_object *reactors, uint64_t uptime_seconds
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *reactor = json_object_array_get_idx(reactors, i);
 		double busy_ns = (double)json_number(reactor, "busy_ns");
-		char busy[16], label[32];
+		char busy[16], label[32], core[32] = "";
 
 		snprintf(label, sizeof(label), "reactor %zu", i);
-		snprintf(text, sizeof(text), "core %lld, busy %s (%.1f %% of its time), %lld fibers running (peak %lld), %lld messages",
-			(long long)json_number(reactor, "core"), format_ns(busy_ns, busy),
+		if (json_object_object_get_ex(reactor, "core", NULL))
+			snprintf(core, sizeof(core), "core %lld, ", (long long)json_number(reactor, "core"));
+		snprintf(text, sizeof(text), "%sbusy %s (%.1f %% of its time), %lld fibers running (peak %lld), %lld messages",
+			core, format_ns(busy_ns, busy),
 			100 * busy_ns / ((double)MAX(uptime_seconds, (uint64_t)1) * NS_PER_SEC),
 			(long long)json_number(reactor, "fibers_running"), (long long)json_number(reactor, "fibers_peak"),
 			(long long)json_number(reactor, "messages"));

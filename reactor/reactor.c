@@ -38,18 +38,6 @@ __attribute__((noinline)) struct reactor *reactor_enter(struct reactor *reactor)
 
 /* ---- groups ---- */
 
-/* The first allowed cores, round robin, where the caller names none. */
-static int choose_core(const struct reactor_options *options, unsigned index, const cpu_set_t *allowed)
-{
-	if (options->cores)
-		return options->cores[index];
-	unsigned skip = index % (unsigned)CPU_COUNT(allowed);
-	int core = 0;
-	while (!CPU_ISSET(core, allowed) || skip-- > 0)
-		core++;
-	return core;
-}
-
 /* Empty, so that reactor_fini works whatever comes next. */
 static void reactor_init_empty(struct reactor *reactor, struct reactor_group *group, unsigned index)
 {
@@ -70,8 +58,9 @@ static int reactor_init(struct reactor *reactor, const cpu_set_t *allowed)
 		error = fiber_pool_init(reactor);
 	if (error || group->options.simulate)
 		return error;
-	reactor->core = choose_core(&group->options, reactor->index, allowed);
-	if (reactor->core < 0 || reactor->core >= CPU_SETSIZE || !CPU_ISSET(reactor->core, allowed)) {
+	reactor->core = group->options.cores ? group->options.cores[reactor->index] : REACTOR_ANY_CORE;
+	if (reactor->core != REACTOR_ANY_CORE &&
+		(reactor->core < 0 || reactor->core >= CPU_SETSIZE || !CPU_ISSET(reactor->core, allowed))) {
 		log_error("reactor %u: core %d may not be used by this process (see taskset -p)", reactor->index,
 			reactor->core);
 		return -EINVAL;
@@ -410,7 +399,7 @@ void reactor_stats_read(const struct reactor *reactor, struct reactor_stats *out
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 	out->messages_waiting = message_waiting(reactor);
 	out->fibers_runnable = __atomic_load_n(&reactor->runnable, __ATOMIC_RELAXED);
-	out->core = (uint64_t)reactor->core;
+	out->core = reactor->core;
 }
 
 /* ---- RCU ---- */

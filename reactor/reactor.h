@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reactors: one thread per chosen core that runs messages, pollers, timers and fibers in bounded batches.
+ * Reactors: threads, one per chosen core, that run messages, pollers, timers and fibers in bounded batches.
  *
  * A group is a set of reactors that work together (one mount daemon: one group). Reactors of a group are numbered
  * 0..count-1. State belongs to one reactor; others send it a message. A turn of a reactor is: drain up to a batch of
- * messages, run due timers, run active pollers, run runnable fibers (bounded), announce an RCU quiescent state.
+ * messages, run due timers and the fibers that both woke, run active pollers, run runnable fibers (bounded), announce
+ * an RCU quiescent state.
  * A turn that did nothing for spin_us puts the reactor to sleep in one epoll wait, after every poller's
  * `before_sleep` hook agreed; messages (eventfd), watched fds and the next timer wake it.
  *
@@ -26,11 +27,11 @@
 struct reactor;
 struct reactor_group;
 
-enum { REACTOR_COUNT_MAX = 64 };
+enum { REACTOR_COUNT_MAX = 64, REACTOR_ANY_CORE = -1 };
 
 struct reactor_options {
 	unsigned count;          /* reactors, 1..REACTOR_COUNT_MAX */
-	const int *cores;        /* of each reactor, several may share one; NULL: the first allowed ones, round robin */
+	const int *cores;        /* of each reactor, several may share one; NULL: where the scheduler puts them */
 	bool simulate;           /* run on the caller's thread, virtual time */
 	uint64_t seed;           /* of the simulated scheduler */
 	bool poll;               /* never sleep */
@@ -136,7 +137,7 @@ struct reactor_stats {
 	uint64_t messages_waiting; /* for this reactor, and what it could not send yet */
 	uint64_t fibers_runnable;
 	uint64_t fibers_waiting;   /* for a stack */
-	uint64_t core;
+	int64_t core;              /* or REACTOR_ANY_CORE */
 };
 void reactor_stats_read(const struct reactor *reactor, struct reactor_stats *out);
 

@@ -75,7 +75,7 @@ struct message_queue {
 struct reactor {
 	struct reactor_group *group;
 	unsigned index;
-	int core;
+	int core;                       /* or REACTOR_ANY_CORE */
 	uint64_t now_ns;                /* time of this turn */
 
 	/* messages */

@@ -122,6 +122,8 @@ static unsigned reactor_turn(struct reactor *reactor)
 	unsigned work = message_flush(reactor);
 	work += message_run(reactor, MESSAGE_BATCH);
 	work += timer_run(reactor, TIMER_BATCH);
+	/* What a message or a timer woke answers somebody, and need not wait until all sources were asked for more. */
+	work += fiber_run(reactor, FIBER_BATCH);
 	work += poller_run_active(reactor);
 	work += poller_run_periodic(reactor);
 	work += fiber_run(reactor, FIBER_BATCH);
@@ -173,12 +175,16 @@ static void *reactor_thread_main(void *arg)
 
 int reactor_thread_start(struct reactor *reactor)
 {
-	cpu_set_t core;
-	CPU_ZERO(&core);
-	CPU_SET(reactor->core, &core);
 	pthread_attr_t attributes;
 	pthread_attr_init(&attributes);
-	pthread_attr_setaffinity_np(&attributes, sizeof(core), &core);
+	/* Nobody but the owner of the machine knows which core is free: elsewhere a pinned thread waits for its turn on a
+	 * busy core while another one idles. */
+	if (reactor->core != REACTOR_ANY_CORE) {
+		cpu_set_t core;
+		CPU_ZERO(&core);
+		CPU_SET(reactor->core, &core);
+		pthread_attr_setaffinity_np(&attributes, sizeof(core), &core);
+	}
 	pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
 
 	/* Signals go to the control thread, except those that the reactor's own instructions raise. */

@@ -103,7 +103,8 @@ void status_reactors(struct json_object *result, const struct daemon *daemon)
 
 		reactor_stats_read(reactor_group_get(daemon->group, i), &stats);
 		put_number(object, "reactor", i);
-		put_number(object, "core", stats.core);
+		if (stats.core != REACTOR_ANY_CORE)
+			put_number(object, "core", (uint64_t)stats.core);
 		put_number(object, "turns", stats.turns);
 		put_number(object, "busy_turns", stats.busy_turns);
 		put_number(object, "sleeps", stats.sleeps);
