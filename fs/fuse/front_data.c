@@ -140,6 +140,9 @@ MAY_WAIT int front_op_fallocate(struct front_request *request)
 MAY_WAIT int front_op_lseek(struct front_request *request)
 {
 	const struct fuse_lseek_in *in = request->call.in;
+	/* What the kernel holds back, even a file's size, would be a hole here. With this answer all is data to it. */
+	if (request->session->negotiated & FUSE_WRITEBACK_CACHE)
+		return -ENOSYS;
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;
 	uint64_t offset = 0;
