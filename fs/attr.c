@@ -91,6 +91,8 @@ static int attr_check(const struct inode *inode, const struct fs_attr *attr, uin
 static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_attr *attr, uint32_t mask,
 	const struct fs_cred *cred)
 {
+	if (S_ISDIR(inode_mode(inode)))
+		mask &= ~(uint32_t)FS_SET_KILL_SUIDGID; /* a directory's setgid is no privilege */
 	int error = attr_check(inode, attr, mask, cred);
 	if (!error && mask & FS_SET_SIZE)
 		error = file_check(inode, true);

@@ -174,7 +174,8 @@ enum fs_setattr_mask {
 	FS_SET_ATIME_NOW = 1 << 6,
 	FS_SET_MTIME_NOW = 1 << 7,
 	FS_SET_CTIME = 1 << 8,
-	FS_SET_KILL_SUIDGID = 1 << 9, /* clear suid, and sgid where group-executable; security.capability goes too */
+	FS_SET_KILL_SUIDGID = 1 << 9, /* clear suid, and sgid where group-executable; security.capability goes too;
+	                               * nothing on a directory */
 	FS_SET_FLAGS = 1 << 10,       /* FS_IOC_SETFLAGS bits */
 };
 MAY_WAIT int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,

@@ -16,15 +16,17 @@ MAY_WAIT int front_op_getattr(struct front_request *request)
 	return 0;
 }
 
+/* chown(path, -1, -1) names nothing to be changed, but takes suid and sgid away as every chown does. Nothing else sends this. */
 static uint32_t setattr_mask(uint32_t valid)
 {
+	const uint32_t named = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME;
 	static const struct {
 		uint32_t wire, fs;
 	} bits[] = {
 		{FATTR_MODE, FS_SET_MODE}, {FATTR_UID, FS_SET_UID}, {FATTR_GID, FS_SET_GID}, {FATTR_SIZE, FS_SET_SIZE},
 		{FATTR_CTIME, FS_SET_CTIME}, {FATTR_KILL_SUIDGID, FS_SET_KILL_SUIDGID},
 	};
-	uint32_t mask = 0;
+	uint32_t mask = valid & named ? 0 : FS_SET_KILL_SUIDGID;
 	for (size_t i = 0; i < ARRAY_SIZE(bits); i++)
 		if (valid & bits[i].wire)
 			mask |= bits[i].fs;

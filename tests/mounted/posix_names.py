@@ -209,6 +209,18 @@ def modes_owners_times(top):
 
 
 @basic
+def chown_clears_suid(top):
+    path, directory = f'{top}/f', f'{top}/d'
+    write(path, b'x')
+    os.mkdir(directory)
+    for owner in ((1234, 4321), (-1, 4321), (-1, -1)):
+        for each, left in ((path, 0o777), (directory, 0o6777)):
+            os.chmod(each, 0o6777)
+            os.chown(each, *owner)
+            equal(stat.S_IMODE(os.stat(each).st_mode), left, f'{os.path.basename(each)} after chown {owner}')
+
+
+@basic
 def write_clears_suid(top):
     path = f'{top}/f'
     write(path, b'x')
