@@ -99,8 +99,8 @@ static MAY_WAIT int setattr(struct op *op, struct inode *inode, const struct fs_
 	if (!error && mask & (FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_KILL_SUIDGID))
 		error = file_drop_capability(inode);
 	if (!error && mask & FS_SET_SIZE)
-		error = file_set_size(op, inode, attr->size, mask & FS_SET_KILL_SUIDGID);
-	mask &= ~(uint32_t)FS_SET_SIZE;
+		error = file_set_size(op, inode, attr->size, mask);
+	mask &= ~(uint32_t)(FS_SET_SIZE | FS_SET_KEEP_TIMES);
 	return error || !mask ? error : file_set_attributes(op, inode, attr, mask);
 }
 

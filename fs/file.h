@@ -65,8 +65,8 @@ MAY_WAIT int file_free_from(struct inode *inode, uint64_t from, struct file_tx *
 /* Finishes a truncate that was cut short, if there is one: frees what lies past the size and leaves the orphan
  * chain. What grows a file calls it first. Exclusive range [size, end) held. */
 MAY_WAIT int file_truncate_finish(struct inode *inode, struct file_tx *memory) MUST_CHECK;
-/* truncate and ftruncate: size and times. No range held. -EFBIG, -ENOSPC. */
-MAY_WAIT int file_set_size(struct op *op, struct inode *inode, uint64_t size, bool kill_suidgid) MUST_CHECK;
+/* truncate and ftruncate: size and times, the latter and suid as FS_SET_* in @mask say. No range held. -EFBIG, -ENOSPC. */
+MAY_WAIT int file_set_size(struct op *op, struct inode *inode, uint64_t size, uint32_t mask) MUST_CHECK;
 
 /* ---- device I/O for pieces of a file ---- */
 enum { FILE_IOS_MAX = 12 };

@@ -80,23 +80,24 @@ int file_truncate_finish(struct inode *inode, struct file_tx *memory)
 	return file_commit(inode, memory, FILE_COMMIT_ORPHAN_DONE | FILE_COMMIT_HELD_BACK, NULL);
 }
 
-static void size_change(struct file_op *file, uint64_t size, bool kill_suidgid)
+static void size_change(struct file_op *file, uint64_t size, uint32_t mask)
 {
-	file_change_init(&file->tx.file, file->inode, INODE_MTIME | INODE_CTIME, file->now);
+	const unsigned times = mask & FS_SET_KEEP_TIMES ? 0 : INODE_MTIME | INODE_CTIME;
+	file_change_init(&file->tx.file, file->inode, times, file->now);
 	file->tx.file.size_rule = FILE_SIZE_SET;
 	file->tx.file.size = size;
 	file->tx.file.data = true;
-	file->tx.file.kill_suidgid = kill_suidgid;
+	file->tx.file.kill_suidgid = mask & FS_SET_KILL_SUIDGID;
 }
 
-static MAY_WAIT int shrink(struct file_op *file, uint64_t size, bool kill_suidgid)
+static MAY_WAIT int shrink(struct file_op *file, uint64_t size, uint32_t mask)
 {
 	struct inode *inode = file->inode;
 	bool all;
 	int error = next_piece(inode, div_round_up(size, FS_BLOCK_SIZE), false, &file->tx.map, &all);
 	if (error && error != -ENOENT)
 		return error;
-	size_change(file, size, kill_suidgid);
+	size_change(file, size, mask);
 	if (error == -ENOENT)
 		return file_commit(inode, &file->tx, FILE_COMMIT_HELD_BACK, NULL);
 	if (all) {
@@ -109,7 +110,7 @@ static MAY_WAIT int shrink(struct file_op *file, uint64_t size, bool kill_suidgi
 	return error ? error : file_truncate_finish(inode, &file->tx);
 }
 
-static MAY_WAIT int grow(struct file_op *file, uint64_t size, bool kill_suidgid)
+static MAY_WAIT int grow(struct file_op *file, uint64_t size, uint32_t mask)
 {
 	struct inode *inode = file->inode;
 	int error = file_truncate_finish(inode, &file->tx);
@@ -124,13 +125,13 @@ static MAY_WAIT int grow(struct file_op *file, uint64_t size, bool kill_suidgid)
 			error = file_zero_tail(file);
 		if (error)
 			return error;
-		size_change(file, size, kill_suidgid);
+		size_change(file, size, mask);
 		error = file_commit(inode, &file->tx, FILE_COMMIT_DATA, NULL);
 	} while (error == -EAGAIN);
 	return error;
 }
 
-static MAY_WAIT int set_size(struct file_op *file, uint64_t size, bool kill_suidgid)
+static MAY_WAIT int set_size(struct file_op *file, uint64_t size, uint32_t mask)
 {
 	struct inode *inode = file->inode;
 	for (;;) {
@@ -142,7 +143,7 @@ static MAY_WAIT int set_size(struct file_op *file, uint64_t size, bool kill_suid
 			file_unrange(file);
 			continue;
 		}
-		error = size > inode_size(inode) ? grow(file, size, kill_suidgid) : shrink(file, size, kill_suidgid);
+		error = size > inode_size(inode) ? grow(file, size, mask) : shrink(file, size, mask);
 		if (!error && !size)
 			inode->write_goal = 0;
 		file_unrange(file);
@@ -150,7 +151,7 @@ static MAY_WAIT int set_size(struct file_op *file, uint64_t size, bool kill_suid
 	}
 }
 
-int file_set_size(struct op *op, struct inode *inode, uint64_t size, bool kill_suidgid)
+int file_set_size(struct op *op, struct inode *inode, uint64_t size, uint32_t mask)
 {
 	struct file_op *file = (struct file_op *)op->memory;
 	if (size > FS_FILE_SIZE_MAX)
@@ -162,7 +163,7 @@ int file_set_size(struct op *op, struct inode *inode, uint64_t size, bool kill_s
 		file->inode = inode;
 		file->now = fs_now();
 		file_io_init(&file->io, inode->owner);
-		error = set_size(file, size, kill_suidgid);
+		error = set_size(file, size, mask);
 	} while (error == -ENOSPC && op_retry_enospc(op));
 	return error;
 }

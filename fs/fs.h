@@ -177,6 +177,7 @@ enum fs_setattr_mask {
 	FS_SET_KILL_SUIDGID = 1 << 9, /* clear suid, and sgid where group-executable; security.capability goes too;
 	                               * nothing on a directory */
 	FS_SET_FLAGS = 1 << 10,       /* FS_IOC_SETFLAGS bits */
+	FS_SET_KEEP_TIMES = 1 << 11,  /* a new size alone changes no times: the kernel's writeback cache owns them */
 };
 MAY_WAIT int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,
 	struct fs_attr *out);

@@ -54,8 +54,10 @@ MAY_WAIT int front_op_setattr(struct front_request *request)
 	};
 	struct fs_cred cred = front_cred(request);
 	struct fs_attr now;
-	int error = fs_setattr(
-		request->session->fs, request->header->nodeid, &wanted, setattr_mask(in->valid), &cred, &now);
+	uint32_t mask = setattr_mask(in->valid);
+	if (in->valid & FATTR_SIZE && request->session->negotiated & FUSE_WRITEBACK_CACHE)
+		mask |= FS_SET_KEEP_TIMES;
+	int error = fs_setattr(request->session->fs, request->header->nodeid, &wanted, mask, &cred, &now);
 	if (error)
 		return error;
 	front_answer_attr(request, &now);
