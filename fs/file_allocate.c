@@ -59,6 +59,8 @@ static MAY_WAIT int unwrite(struct file_op *file, const struct extent *extent)
 /* Blocks [first, end) are allocated afterwards; with @zero they all read as zero. */
 static MAY_WAIT int allocate_blocks(struct file_op *file, uint64_t first, uint64_t end, bool zero)
 {
+	if (sabotage(SABOTAGE_PUNCH_SHORT) && end > first + 1)
+		end--;
 	for (uint64_t at = first; at < end;) {
 		struct extent extent;
 		int error = file_lookup(file->inode, at, end - at, &extent);

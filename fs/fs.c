@@ -197,7 +197,7 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 bool sabotage(enum sabotage what)
 {
 	static const char *const names[SABOTAGE_COUNT] = {"no-group-flush", "early-tail", "no-quarantine", "no-previous-crc",
-		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard"};
+		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard", "punch-short", "exchange-loses"};
 	const char *wanted = getenv("LANEFS_SABOTAGE");
 	return wanted && strstr(wanted, names[what]);
 }

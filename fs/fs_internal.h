@@ -160,6 +160,8 @@ enum sabotage {
 	SABOTAGE_NO_FULL_IMAGE,       /* first touch logs only the byte range */
 	SABOTAGE_SPLIT_TX,            /* the cut does not keep transactions of several owners whole */
 	SABOTAGE_EARLY_DISCARD,       /* freed blocks are unmapped before the group that freed them is durable */
+	SABOTAGE_PUNCH_SHORT,         /* punching a hole leaves its last block */
+	SABOTAGE_EXCHANGE_LOSES,      /* RENAME_EXCHANGE between directories loses a name */
 	SABOTAGE_COUNT,
 };
 #ifdef LANEFS_SABOTAGE

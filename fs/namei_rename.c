@@ -227,7 +227,8 @@ static int change_between(struct tx *tx, struct rename_op *rename, struct timesp
 	const struct dir_found *moved = &rename->from.found, *other = &rename->to.found;
 	const bool exchange = rename->flags & RENAME_EXCHANGE;
 	const int moved_links = moved->type == DT_DIR, other_links = rename->to_exists && other->type == DT_DIR;
-	dir_change_init(from, exchange ? DIR_REPLACE : DIR_REMOVE, rename->locks[LOCK_FROM_PARENT].inode,
+	const bool replace = exchange && !sabotage(SABOTAGE_EXCHANGE_LOSES);
+	dir_change_init(from, replace ? DIR_REPLACE : DIR_REMOVE, rename->locks[LOCK_FROM_PARENT].inode,
 		rename->from.name, exchange ? other->ino : 0, exchange ? other->type : 0, now);
 	from->nlink_delta = (exchange ? other_links : 0) - moved_links;
 	tx_change(tx_home(tx), &from->change);
