@@ -204,7 +204,7 @@ static void test_wrong_usage_exits_2(void **state)
 	assert_int_equal(dump(image_path, (char *)"inode", (char *)"one"), 2);
 	assert_int_equal(dump(image_path, (char *)"super", (char *)"1"), 2);
 	assert_int_equal(dump((char *)"--help", NULL, NULL), 0);
-	assert_said("usage: lanefs dump");
+	assert_said("Usage: lanefs dump");
 }
 
 /* ---- random damage ---- */
