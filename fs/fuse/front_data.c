@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Operations on file data. Handles are stateless: everything goes by nodeid, `fh` is always 0.
+ * Operations on file data. Handles are stateless: everything goes by nodeid, and `fh` only says how the file was opened.
  *
  * A payload is never copied here: WRITE's data lies page-aligned in the buffer that the kernel filled, READ's answer is
  * sent out of the buffer that the device filled.
@@ -16,6 +16,9 @@
 
 #include "fs/fuse/front_request.h"
 
+/* fuse_open_out.fh; CACHED is also what comes where the kernel opens by itself. */
+enum { HANDLE_CACHED, HANDLE_DIRECT };
+
 /* FOPEN_KEEP_CACHE: nobody else changes the file. FOPEN_NOFLUSH: close need not wait for mapped pages. An O_DIRECT file
  * gets FOPEN_DIRECT_IO, because only then do its writes run in parallel (and O_SYNC shows in them alone); older kernels
  * than 6.6, which offer no DIRECT_IO_ALLOW_MMAP, would leave other openers of the file with stale pages and no shared
@@ -26,6 +29,12 @@ uint32_t front_open_flags(const struct front_session *session, uint32_t flags)
 	if ((flags & O_DIRECT) && (session->negotiated & WIRE_DIRECT_IO_ALLOW_MMAP))
 		answer |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
 	return answer;
+}
+
+struct fuse_open_out front_open_answer(const struct front_session *session, uint32_t flags)
+{
+	const uint32_t answer = front_open_flags(session, flags);
+	return (struct fuse_open_out){.fh = answer & FOPEN_DIRECT_IO ? HANDLE_DIRECT : HANDLE_CACHED, .open_flags = answer};
 }
 
 /* True when a change that kills suid and sgid will find some on @ino. */
@@ -62,7 +71,7 @@ MAY_WAIT int front_op_open(struct front_request *request)
 	int error = fs_open(session->fs, ino, (int)in->flags, &cred);
 	if (error)
 		return error;
-	request->out.open = (struct fuse_open_out){.open_flags = front_open_flags(session, in->flags)};
+	request->out.open = front_open_answer(session, in->flags);
 	request->out_size = sizeof(request->out.open);
 	return 0;
 }
@@ -85,14 +94,19 @@ MAY_WAIT int front_op_read(struct front_request *request)
 	return 0;
 }
 
-static uint32_t write_flags(const struct fuse_write_in *in)
+/* After a write to its cache the kernel sends FSYNC by itself when O_SYNC or O_DSYNC want it; one flush is enough. It
+ * sends none after a write past the cache. Kernels that do not offer DIRECT_IO_ALLOW_MMAP are not trusted to. */
+static bool fsync_follows(const struct front_session *session, const struct fuse_write_in *in)
+{
+	return in->fh != HANDLE_DIRECT && session->offered & WIRE_DIRECT_IO_ALLOW_MMAP;
+}
+
+static uint32_t write_flags(const struct front_session *session, const struct fuse_write_in *in)
 {
 	uint32_t flags = 0;
-	/* O_SYNC contains O_DSYNC's bit. For direct I/O this is the only sign: no FSYNC follows. */
-	if ((in->flags & O_SYNC) == O_SYNC)
-		flags |= FS_WRITE_SYNC;
-	else if (in->flags & O_DSYNC)
-		flags |= FS_WRITE_DSYNC;
+	/* O_SYNC contains O_DSYNC's bit. */
+	if (in->flags & O_DSYNC && !fsync_follows(session, in))
+		flags |= (in->flags & O_SYNC) == O_SYNC ? FS_WRITE_SYNC : FS_WRITE_DSYNC;
 	if (in->write_flags & FUSE_WRITE_CACHE)
 		flags |= FS_WRITE_CACHE;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
@@ -109,7 +123,7 @@ MAY_WAIT int front_op_write(struct front_request *request)
 		return -EINVAL;
 	/* O_APPEND: the kernel holds the file's lock and has put the offset at the end already. */
 	struct fs_cred cred = front_cred(request);
-	uint32_t flags = write_flags(in);
+	uint32_t flags = write_flags(request->session, in);
 	bool stale = (flags & FS_WRITE_KILL_SUIDGID) && privilege_bits_at_stake(request, ino);
 	uint32_t length = 0;
 	int error = fs_write(fs, ino, request->call.data, in->offset, in->size, flags, &cred, &length);

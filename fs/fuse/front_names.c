@@ -89,7 +89,7 @@ MAY_WAIT static int create_and_open(struct front_request *request, struct fs_nam
 	int error = create_and_answer(request, &create, in->umask);
 	if (error)
 		return error;
-	request->out.create.open = (struct fuse_open_out){.open_flags = front_open_flags(request->session, in->flags)};
+	request->out.create.open = front_open_answer(request->session, in->flags);
 	request->out_size = sizeof(request->out.create);
 	return 0;
 }

@@ -187,6 +187,8 @@ MAY_WAIT int front_op_copy_file_range_64(struct front_request *request);
 MAY_WAIT int front_op_fsync(struct front_request *request);
 MAY_WAIT int front_op_syncfs(struct front_request *request);
 uint32_t front_open_flags(const struct front_session *session, uint32_t flags); /* FOPEN_* for open(2) flags */
+/* With a handle that says whether the kernel's writes bypass its cache. */
+struct fuse_open_out front_open_answer(const struct front_session *session, uint32_t flags);
 /* front_ioctl.c */
 MAY_WAIT int front_op_ioctl(struct front_request *request);
 

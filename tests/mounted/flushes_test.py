@@ -163,6 +163,9 @@ def synchronous_writes(name, flags, direct, grow):
         os.close(fd)
         at_least(delta, 'WRITE', 1, name)
         at_least(delta, 'flush', 2 if grow else 1, name)
+        # Once is enough: by the flags of WRITE, or by the FSYNC that follows it.
+        if flags == os.O_DSYNC and not grow and delta['flush'] > 1.5:
+            raise AssertionError(f'{name}: more than one flush each: {delta}')
         if grow:
             at_least(delta, 'groups', 1, name)
     case(name)(body)

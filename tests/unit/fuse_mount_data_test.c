@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "fs/fuse/fuse_wire.h"
 #include "tests/unit/fuse_mounted.h"
 
 /* Runs fn as an ordinary user; it answers 0 when content. */
@@ -187,6 +188,19 @@ static void test_sync_flags_arrive(void **state)
 	struct memfs_calls after = memfs_get_calls(mounted.fs);
 	assert_int_equal(after.fsyncs, before.fsyncs + 1);
 	assert_int_equal(after.fdatasyncs, before.fdatasyncs + 1);
+	struct fuse_front_status status;
+	fuse_front_get_status(mounted.front, &status);
+	if (status.offered & WIRE_DIRECT_IO_ALLOW_MMAP) {
+		/* Through the cache: the kernel's FSYNC is enough. */
+		before = after;
+		fd = openat(at(), "synced", O_WRONLY | O_DSYNC);
+		assert_int_equal(pwrite(fd, page, 4096, 0), 4096);
+		close(fd);
+		after = memfs_get_calls(mounted.fs);
+		assert_int_equal(after.fdatasyncs, before.fdatasyncs + 1);
+		assert_int_equal(after.dsync_writes + after.sync_writes, before.dsync_writes + before.sync_writes);
+	}
+	before = after;
 	if (mounted.options.noopen)
 		return; /* O_DIRECT then goes through the page cache's path, which sends FSYNC */
 	fd = openat(at(), "synced", O_WRONLY | O_DIRECT | O_SYNC);
