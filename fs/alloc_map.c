@@ -292,7 +292,12 @@ void alloc_apply(struct tx_part *part, const struct tx_run *tx_run)
 	header->free_blocks = le32_set(set ? free_blocks - flipped : free_blocks + flipped);
 	tx_dirty(part, header_buf, offsetof(struct ag_header, free_blocks), sizeof(header->free_blocks));
 	atomic_fetch_add_explicit(&owner->stats.free_blocks_delta, set ? -(long long)flipped : (long long)flipped, memory_order_relaxed);
-	if (!set)
+	if (set)
+		return;
+	/* Two claims on one block, freed at the same time: each of them found it in use. It is left alone until fsck. */
+	if (flipped != run.count)
+		(void)fs_corrupt(part->tx->fs, run.block, "a block is freed twice");
+	else
 		alloc_quarantine(owner->alloc, run, tx_run->kind, stream_next_number(owner));
 }
 
