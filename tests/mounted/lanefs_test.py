@@ -214,7 +214,7 @@ class Image:
 
     def mounted(self):
         with open('/proc/self/mountinfo') as file:
-            return any(line.split()[4] == self.directory for line in file)
+            return any(line.split()[4].encode().decode('unicode_escape') == self.directory for line in file)
 
     def mount(self, options='', foreground=True):
         """In the foreground the daemon's log is kept, and shown when a case fails."""

@@ -236,7 +236,7 @@ def _():
 
 def mounted():
     with open('/proc/self/mounts', encoding='utf-8') as file:
-        return {line.split()[1].replace('\\040', ' ') for line in file if line.split()[2] == 'fuse.lanefs'}
+        return {line.split()[1].encode().decode('unicode_escape') for line in file if line.split()[2] == 'fuse.lanefs'}
 
 
 def main():
