@@ -13,22 +13,15 @@
 
 enum dump_exit { DUMP_EXIT_OK = 0, DUMP_EXIT_FAILED = 1, DUMP_EXIT_USAGE = 2 };
 
-/* The inode blocks that one block of the inode map of an AG names, if it is ready and good. */
-static void ag_inodes(struct dump *dump, uint32_t ag, uint32_t index)
+static bool inode_line(struct dump *dump, const struct disk_inode *inode, uint64_t ino, void *arg)
 {
-	const uint64_t first = ag_first_block(&dump->super, ag);
-	const uint64_t place = first + FS_AG_MAPS_FIRST + le32_get(dump->super.map_blocks) + index;
-	const struct ag_header *header = (const struct ag_header *)dump->block;
-	const struct map_block *map = (const struct map_block *)dump->xattr;
-
-	if (!dump_read(dump, first, dump->block) || !(le64_get(header->inode_map_ready) >> index & 1))
-		return;
-	if (!dump_read(dump, place, dump->xattr) || block_verify(&dump->super, map, place, BLOCK_INODE_MAP, ag, false))
-		return;
-	for (uint32_t bit = 0; bit < FS_MAP_BITS; bit++)
-		if (map->bits[bit / 8] >> bit % 8 & 1)
-			dump_block(dump, first + (uint64_t)index * FS_MAP_BITS + bit);
+	dump_field("inode", "%" PRIu64 ": %06o, links %" PRIu32 ", generation %" PRIu32 ", size %" PRIu64 ", blocks %" PRIu64, ino,
+		(unsigned)le16_get(inode->mode), le32_get(inode->nlink), le32_get(inode->generation), le64_get(inode->size),
+		le64_get(inode->blocks));
+	return false;
 }
+
+static void dump_inodes(struct dump *dump) { dump_inodes_each(dump, inode_line, NULL); }
 
 /* Everything but what files and directories hold. */
 static void dump_all(struct dump *dump)
@@ -36,11 +29,9 @@ static void dump_all(struct dump *dump)
 	dump_super(dump);
 	dump_state(dump);
 	dump_journal(dump, false);
-	for (uint32_t ag = 0; ag < le32_get(dump->super.ag_count); ag++) {
+	for (uint32_t ag = 0; ag < le32_get(dump->super.ag_count); ag++)
 		dump_ag(dump, ag);
-		for (uint32_t i = 0; i < le32_get(dump->super.map_blocks); i++)
-			ag_inodes(dump, ag, i);
-	}
+	dump_inodes(dump);
 }
 
 static void dump_journal_records(struct dump *dump)
@@ -61,18 +52,22 @@ static const struct structure {
 	{"inode", "N", "an inode, its extents and extended attributes; 1 is the root", .number = dump_inode},
 	{"dir", "N", "the entries of a directory", .number = dump_dir},
 	{"path", "/A/B", "the inode of a path", .word = dump_path},
-	{"block", "N", "any block: as what it says it is, or in hexadecimal", .number = dump_block},
+	{"names", "N", "the paths of an inode", .number = dump_names},
+	{"block", "N", "any block: what it is for, and what it holds", .number = dump_block},
+	{"owner", "N", "the file that has a block, and its paths", .number = dump_owner},
+	{"inodes", "", "a line for each inode in use", .plain = dump_inodes},
 	{"all", "", "all of super, state, journal, ag and the list of inodes", .plain = dump_all},
 };
 
 static void help_print(void)
 {
-	puts("Usage: lanefs dump TARGET [STRUCTURE]\n"
-	     "Prints a structure of the lanefs on TARGET (an image file or a block device that is not mounted) and what\n"
-	     "its verifier says. Blocks are shown as they stand, without replay of the journal.\n");
+	puts("Usage: lanefs dump [--raw] TARGET [STRUCTURE]\n"
+	     "Prints a structure of the lanefs on TARGET (any target that is not mounted) and what its verifier says.\n"
+	     "After a crash the journal is applied, in memory, as the next mount will do.\n\n"
+	     "  --raw         without the journal: blocks as they stand on the target");
 	for (size_t i = 0; i < ARRAY_SIZE(structures); i++)
 		printf("  %-7s %-5s %s\n", structures[i].name, structures[i].operand, structures[i].text);
-	puts("\nWithout STRUCTURE: super. Numbers are decimal, or hexadecimal with 0x. Exit status: 0; 1 when something is\n"
+	puts("\nWithout STRUCTURE: super. \"names\" and \"owner\" look through all inodes. Numbers are decimal, or hexadecimal with 0x. Exit status: 0; 1 when something is\n"
 	     "bad, missing or not readable; 2 usage.");
 }
 
@@ -88,6 +83,7 @@ struct request {
 	const struct structure *structure;
 	uint64_t number;
 	const char *word;
+	bool raw;
 };
 
 static bool number_parse(const char *text, uint64_t *out)
@@ -142,14 +138,6 @@ static bool super_find(struct dump *dump)
 	return true;
 }
 
-static void journal_hint(struct dump *dump)
-{
-	const struct fs_state *state = dump_state_current(dump);
-
-	if (state && !le32_get(state->clean))
-		printf("%s: not unmounted cleanly: what the journal holds is not in the blocks below\n", dump->target);
-}
-
 static int request_run(struct dump *dump, const struct request *request)
 {
 	char message[512];
@@ -162,7 +150,9 @@ static int request_run(struct dump *dump, const struct request *request)
 	if (!dump->device_blocks) {
 		dump_fail(dump, "smaller than a block; is it the right target?");
 	} else if (super_find(dump)) {
-		journal_hint(dump);
+		const struct fs_state *state = request->raw ? NULL : dump_state_current(dump);
+		if (state && !le32_get(state->clean))
+			dump_replay(dump);
 		if (request->structure->plain)
 			request->structure->plain(dump);
 		else if (request->structure->number)
@@ -171,6 +161,7 @@ static int request_run(struct dump *dump, const struct request *request)
 			request->structure->word(dump, request->word);
 	}
 	fsck_device_close(dump->device);
+	dump_overlay_fini(dump);
 	return fflush(stdout) || dump->bad ? DUMP_EXIT_FAILED : DUMP_EXIT_OK;
 }
 
@@ -182,18 +173,27 @@ int dump_main(int argc, char **argv)
 		help_print();
 		return DUMP_EXIT_OK;
 	}
-	for (int i = 1; i < argc; i++)
-		if (argv[i][0] == '-')
+	char *words[4];
+	int count = 0;
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--raw"))
+			request.raw = true;
+		else if (argv[i][0] == '-')
 			return usage_fail(argv[i], "no such option; lanefs dump --help says what there is");
-	if (argc < 2)
+		else if (count == (int)ARRAY_SIZE(words))
+			return usage_fail(argv[i], "is one operand too many; leave it out");
+		else
+			words[count++] = argv[i];
+	}
+	if (!count)
 		return usage_fail("TARGET", "is missing; name an image file or a block device (lanefs dump --help)");
-	int status = request_parse(&request, argc - 2, argv + 2);
+	int status = request_parse(&request, count - 1, words + 1);
 	if (status != DUMP_EXIT_OK)
 		return status;
 	struct dump *dump = calloc(1, sizeof(*dump));
 	if (!dump)
 		return usage_fail("memory", "there is none; free some and try again");
-	dump->target = argv[1];
+	dump->target = words[0];
 	status = request_run(dump, &request);
 	free(dump);
 	return status;

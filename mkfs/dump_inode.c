@@ -182,7 +182,7 @@ void dump_inode(struct dump *dump, uint64_t ino)
 	printf("inode %" PRIu64 " (AG %" PRIu32 ", block %" PRIu64 ", slot %u): %s%s\n", ino, ino_ag(place), block,
 		ino_slot(place), failed ? "BAD: " : free ? "free" : "good", failed ? failed : "");
 	dump->bad += failed != NULL;
-	failed = block_verify(&dump->super, dump->inodes, block, BLOCK_INODES, ino_ag(place), true);
+	failed = block_verify(&dump->super, dump->inodes, block, BLOCK_INODES, ino_ag(place), !dump_overlay_find(dump, block));
 	if (failed) {
 		dump_field("inode block", "BAD: %s", failed);
 		dump->bad++;

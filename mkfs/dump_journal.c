@@ -15,6 +15,9 @@ struct chain {
 	uint32_t crc;               /* of the group before */
 	uint64_t blocks_left;
 	uint8_t *group;             /* a whole group */
+	dump_record_fn record;      /* NULL: nobody wants them */
+	bool quiet;                 /* nothing is printed */
+	uint64_t groups, records;   /* seen */
 };
 
 static bool group_read(struct dump *dump, struct chain *chain, uint64_t first, uint64_t end)
@@ -64,7 +67,19 @@ static const char *group_refused(struct dump *dump, struct chain *chain)
 	return le32_get(group->crc) == group_crc(chain, length) ? NULL : "torn (crc)";
 }
 
-static void records_print(struct dump *dump, const struct chain *chain)
+static void record_print(struct dump *dump, uint64_t sequence, const struct journal_record *record)
+{
+	const struct block_header *image = (const struct block_header *)(record + 1);
+
+	if (le16_get(record->length) == FS_BLOCK_SIZE)
+		printf("    block %" PRIu64 ": all of it (%s, owner %" PRIu64 ")\n", le64_get(record->block),
+			block_type_name(le16_get(image->type)), le64_get(image->owner));
+	else
+		printf("    block %" PRIu64 ": %u bytes at %u\n", le64_get(record->block), le16_get(record->length),
+			le16_get(record->offset));
+}
+
+static void records_walk(struct dump *dump, struct chain *chain)
 {
 	const uint32_t length = le32_get(((const struct journal_group *)chain->group)->length);
 
@@ -77,46 +92,40 @@ static void records_print(struct dump *dump, const struct chain *chain)
 			dump_fail(dump, "journal group %" PRIu64 ": bad record at byte %" PRIu64, chain->sequence, at);
 			return;
 		}
-		const struct block_header *image = (const struct block_header *)(record + 1);
-		if (bytes == FS_BLOCK_SIZE)
-			printf("    block %" PRIu64 ": all of it (%s, owner %" PRIu64 ")\n", le64_get(record->block),
-				block_type_name(le16_get(image->type)), le64_get(image->owner));
-		else
-			printf("    block %" PRIu64 ": %u bytes at %u\n", le64_get(record->block), bytes, offset);
+		chain->record(dump, chain->sequence, record);
+		chain->records++;
 		at = next;
 	}
 }
 
-static void chain_print(struct dump *dump, struct chain *chain, bool records)
+static void chain_walk(struct dump *dump, struct chain *chain)
 {
 	const struct journal_group *group = (const struct journal_group *)chain->group;
 	const char *refused;
 
 	while (!(refused = group_refused(dump, chain))) {
 		const uint32_t length = le32_get(group->length);
-		printf("  group %" PRIu64 " at ring block %" PRIu64 ": %" PRIu32 " records in %" PRIu32
-		       " bytes, crc %#" PRIx32 "\n", chain->sequence, chain->at, le32_get(group->records), length,
-			le32_get(group->crc));
-		if (records)
-			records_print(dump, chain);
+		if (!chain->quiet)
+			printf("  group %" PRIu64 " at ring block %" PRIu64 ": %" PRIu32 " records in %" PRIu32
+			       " bytes, crc %#" PRIx32 "\n", chain->sequence, chain->at, le32_get(group->records), length,
+				le32_get(group->crc));
+		if (chain->record)
+			records_walk(dump, chain);
+		chain->groups++;
 		const uint64_t blocks = div_round_up(length, FS_BLOCK_SIZE);
 		chain->at = (chain->at + blocks) % chain->ring_blocks;
 		chain->blocks_left -= blocks;
 		chain->crc = le32_get(group->crc);
 		chain->sequence++;
 	}
-	printf("  ends at ring block %" PRIu64 " before group %" PRIu64 ": %s\n", chain->at, chain->sequence, refused);
+	if (!chain->quiet)
+		printf("  ends at ring block %" PRIu64 " before group %" PRIu64 ": %s\n", chain->at, chain->sequence, refused);
 }
 
-void dump_journal(struct dump *dump, bool records)
+/* False after dump_fail. The group is the caller's to free. */
+static bool chain_init(struct dump *dump, struct chain *chain, const struct fs_state *state)
 {
-	const struct fs_state *state = dump_state_current(dump);
-
-	if (!state) {
-		dump_fail(dump, "state: neither block is good, so the journal's tail is unknown; \"state\" shows them");
-		return;
-	}
-	struct chain chain = {
+	*chain = (struct chain){
 		.ring_first = le64_get(dump->super.journal_first),
 		.ring_blocks = le64_get(dump->super.journal_blocks),
 		.journal_id = le64_get(dump->super.journal_id),
@@ -126,17 +135,47 @@ void dump_journal(struct dump *dump, bool records)
 		.crc = le32_get(state->tail_crc),
 		.blocks_left = le64_get(dump->super.journal_blocks) - 1, /* one block of the ring stays free */
 	};
-	const uint64_t durable = le64_get(state->durable_sequence);
-	printf("journal: ring of %" PRIu64 " blocks from %" PRIu64 ", mount generation %" PRIu64
-	       ", tail at ring block %" PRIu64 "%s\n", chain.ring_blocks, chain.ring_first, chain.mount_generation, chain.at,
-		le32_get(state->clean) ? ", clean" : "");
 	/* A group has at most the length of the ring, 1 GiB; pages that no group reaches are never touched. */
-	chain.group = malloc(chain.ring_blocks * FS_BLOCK_SIZE);
-	if (!chain.group) {
+	chain->group = malloc(chain->ring_blocks * FS_BLOCK_SIZE);
+	if (!chain->group)
 		dump_fail(dump, "journal: no memory for a group; free some and try again");
+	return chain->group;
+}
+
+uint64_t dump_journal_each(struct dump *dump, dump_record_fn fn, uint64_t *out_records)
+{
+	const struct fs_state *state = dump_state_current(dump);
+	struct chain chain;
+
+	*out_records = 0;
+	if (!state || !chain_init(dump, &chain, state))
+		return 0;
+	chain.quiet = true;
+	chain.record = fn;
+	chain_walk(dump, &chain);
+	free(chain.group);
+	*out_records = chain.records;
+	return chain.groups;
+}
+
+void dump_journal(struct dump *dump, bool records)
+{
+	const struct fs_state *state = dump_state_current(dump);
+	struct chain chain;
+
+	if (!state) {
+		dump_fail(dump, "state: neither block is good, so the journal's tail is unknown; \"state\" shows them");
 		return;
 	}
-	chain_print(dump, &chain, records);
+	const uint64_t durable = le64_get(state->durable_sequence);
+	const bool clean = le32_get(state->clean);
+	if (!chain_init(dump, &chain, state))
+		return;
+	printf("journal: ring of %" PRIu64 " blocks from %" PRIu64 ", mount generation %" PRIu64
+	       ", tail at ring block %" PRIu64 "%s\n", chain.ring_blocks, chain.ring_first, chain.mount_generation, chain.at,
+		clean ? ", clean" : "");
+	chain.record = records ? record_print : NULL;
+	chain_walk(dump, &chain);
 	free(chain.group);
 	if (chain.sequence - 1 < durable)
 		dump_fail(dump, "journal: ends before group %" PRIu64 ", which was durable: groups are lost", durable);

@@ -123,6 +123,31 @@ static uint64_t tree_root(const struct disk_inode *inode)
 	return le64_get(((const struct fork_tree *)inode->fork)->root);
 }
 
+struct leaves {
+	dump_leaf_fn leaf;
+	void *arg;
+};
+
+static bool leaves_leaf(const struct tree_node *node, void *arg)
+{
+	const struct leaves *leaves = arg;
+
+	return leaves->leaf(node->payload, le16_get(node->count), le16_get(node->bytes), leaves->arg);
+}
+
+void dump_leaves(struct dump *dump, const struct disk_inode *inode, uint64_t ino, dump_leaf_fn leaf, void *arg)
+{
+	const bool directory = S_ISDIR(le16_get(inode->mode));
+	struct leaves leaves = {leaf, arg};
+	struct walk walk = {.ino = ino, .type = directory ? BLOCK_DIR_NODE : BLOCK_EXTENT_NODE, .leaf = leaves_leaf,
+		.arg = &leaves};
+
+	if (inode->format == FORK_TREE)
+		walk_tree(dump, &walk, tree_root(inode), inode->fork_level);
+	else if (inode->format == (directory ? FORK_INLINE : FORK_EXTENTS))
+		leaf(inode->fork, le16_get(inode->fork_count), inode->fork_bytes, arg);
+}
+
 static bool extents_leaf(const struct tree_node *node, void *arg)
 {
 	dump_extents(node->payload, le16_get(node->count));

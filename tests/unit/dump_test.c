@@ -147,6 +147,50 @@ static void test_directories_and_paths(void **state)
 	assert_said("is no directory");
 }
 
+/* ---- from the other end ---- */
+
+static void test_names_lead_to_an_inode_and_back(void **state)
+{
+	char words[64];
+
+	assert_int_equal(dump_number("names", FS_ROOT_INODE), 0);
+	assert_said("\"/\"");
+	assert_int_equal(dump_number("names", sample.fifo), 0);
+	assert_non_null(strstr(output, "\"/"));
+	char path[256] = "";
+	assert_int_equal(sscanf(strstr(output, "\"/"), "\"%255[^\"]", path), 1);
+	assert_int_equal(dump(image_path, (char *)"path", path), 0);
+	snprintf(words, sizeof(words), "inode %" PRIu64 " (", sample.fifo);
+	assert_said(words);
+	assert_int_equal(dump_number("names", sample.orphan), 0);
+	assert_said("no name leads to it (removed while it was open)");
+}
+
+static void test_blocks_lead_to_their_file(void **state)
+{
+	char words[64];
+	unsigned long long block = 0;
+
+	assert_int_equal(dump_number("inode", sample.file_extents), 0);
+	const char *extent = strstr(output, " at ");
+	assert_non_null(extent);
+	assert_int_equal(sscanf(extent, " at %llu", &block), 1);
+	assert_int_equal(dump_number("owner", block), 0);
+	snprintf(words, sizeof(words), "data of inode %" PRIu64 ", its block ", sample.file_extents);
+	assert_said(words);
+	assert_said("\"/");
+	assert_int_equal(dump_number("owner", sample.extent_leaf[0]), 0);
+	snprintf(words, sizeof(words), "of inode %" PRIu64, sample.file_tree);
+	assert_said(words);
+	assert_int_equal(dump_number("owner", FS_SUPER_BLOCK), 0);
+	assert_said("is the superblock");
+	assert_int_equal(dump_number("block", FS_JOURNAL_FIRST_BLOCK), 0);
+	assert_said("of the journal's ring");
+	assert_int_equal(dump(image_path, (char *)"inodes", NULL), 0);
+	snprintf(words, sizeof(words), "%" PRIu64 ": 010", sample.fifo);
+	assert_said(words);
+}
+
 /* ---- what is not ---- */
 
 static void test_bad_blocks_are_named(void **state)
@@ -205,6 +249,7 @@ static void test_wrong_usage_exits_2(void **state)
 	assert_int_equal(dump(image_path, (char *)"super", (char *)"1"), 2);
 	assert_int_equal(dump((char *)"--help", NULL, NULL), 0);
 	assert_said("Usage: lanefs dump");
+	assert_int_equal(dump((char *)"--cooked", image_path, NULL), 2);
 }
 
 /* ---- random damage ---- */
@@ -236,7 +281,9 @@ static void test_random_damage_is_survived(void **state)
 		for (unsigned i = 0; i < ARRAY_SIZE(inos); i++) {
 			assert_in_range(dump_number("inode", inos[i]), 0, 1);
 			assert_in_range(dump_number("dir", inos[i]), 0, 1);
+			assert_in_range(dump_number("names", inos[i]), 0, 1);
 		}
+		assert_in_range(dump_number("owner", (uint64_t)random() % SAMPLE_BLOCKS), 0, 1);
 		for (unsigned i = round % 8; i < copy.metadata_count; i += 8)
 			assert_in_range(dump_number("block", copy.metadata[i]), 0, 1);
 		sample_destroy(&copy);
@@ -251,6 +298,8 @@ int main(void)
 		cmocka_unit_test(test_every_structure_is_good),
 		cmocka_unit_test(test_inodes_of_every_kind),
 		cmocka_unit_test(test_directories_and_paths),
+		cmocka_unit_test(test_names_lead_to_an_inode_and_back),
+		cmocka_unit_test(test_blocks_lead_to_their_file),
 		cmocka_unit_test(test_bad_blocks_are_named),
 		cmocka_unit_test(test_bad_superblock_is_replaced_by_the_copy),
 		cmocka_unit_test(test_what_is_not_there),
