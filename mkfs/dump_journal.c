@@ -14,7 +14,8 @@ struct chain {
 	uint64_t at, sequence;      /* where the next group ought to be, and its number */
 	uint32_t crc;               /* of the group before */
 	uint64_t blocks_left;
-	uint8_t *group;             /* a whole group */
+	uint8_t *group;             /* a whole group; grows with them */
+	uint64_t room_blocks;       /* of it */
 	dump_record_fn record;      /* NULL: nobody wants them */
 	bool quiet;                 /* nothing is printed */
 	uint64_t groups, records;   /* seen */
@@ -22,6 +23,15 @@ struct chain {
 
 static bool group_read(struct dump *dump, struct chain *chain, uint64_t first, uint64_t end)
 {
+	if (end > chain->room_blocks) {
+		uint8_t *group = realloc(chain->group, end * FS_BLOCK_SIZE);
+		if (!group) {
+			dump_fail(dump, "journal: no memory for a group; free some and try again");
+			return false;
+		}
+		chain->group = group;
+		chain->room_blocks = end;
+	}
 	for (uint64_t i = first; i < end; i++)
 		if (!dump_read(dump, chain->ring_first + (chain->at + i) % chain->ring_blocks,
 			    chain->group + i * FS_BLOCK_SIZE))
@@ -42,12 +52,11 @@ static uint32_t group_crc(const struct chain *chain, uint32_t length)
 /* What keeps the block at the end of the chain from being its next group; NULL: nothing, and all of it is read. */
 static const char *group_refused(struct dump *dump, struct chain *chain)
 {
-	const struct journal_group *group = (const struct journal_group *)chain->group;
-
 	if (!chain->blocks_left)
 		return "the ring is full";
 	if (!group_read(dump, chain, 0, 1))
 		return "not readable";
+	const struct journal_group *group = (const struct journal_group *)chain->group;
 	if (le32_get(group->magic) != FS_JOURNAL_MAGIC)
 		return "no group there (magic)";
 	if (le64_get(group->journal_id) != chain->journal_id)
@@ -64,6 +73,7 @@ static const char *group_refused(struct dump *dump, struct chain *chain)
 		return "length";
 	if (!group_read(dump, chain, 1, blocks))
 		return "not readable";
+	group = (const struct journal_group *)chain->group;
 	return le32_get(group->crc) == group_crc(chain, length) ? NULL : "torn (crc)";
 }
 
@@ -100,10 +110,10 @@ static void records_walk(struct dump *dump, struct chain *chain)
 
 static void chain_walk(struct dump *dump, struct chain *chain)
 {
-	const struct journal_group *group = (const struct journal_group *)chain->group;
 	const char *refused;
 
 	while (!(refused = group_refused(dump, chain))) {
+		const struct journal_group *group = (const struct journal_group *)chain->group;
 		const uint32_t length = le32_get(group->length);
 		if (!chain->quiet)
 			printf("  group %" PRIu64 " at ring block %" PRIu64 ": %" PRIu32 " records in %" PRIu32
@@ -122,8 +132,7 @@ static void chain_walk(struct dump *dump, struct chain *chain)
 		printf("  ends at ring block %" PRIu64 " before group %" PRIu64 ": %s\n", chain->at, chain->sequence, refused);
 }
 
-/* False after dump_fail. The group is the caller's to free. */
-static bool chain_init(struct dump *dump, struct chain *chain, const struct fs_state *state)
+static void chain_init(const struct dump *dump, struct chain *chain, const struct fs_state *state)
 {
 	*chain = (struct chain){
 		.ring_first = le64_get(dump->super.journal_first),
@@ -135,11 +144,6 @@ static bool chain_init(struct dump *dump, struct chain *chain, const struct fs_s
 		.crc = le32_get(state->tail_crc),
 		.blocks_left = le64_get(dump->super.journal_blocks) - 1, /* one block of the ring stays free */
 	};
-	/* A group has at most the length of the ring, 1 GiB; pages that no group reaches are never touched. */
-	chain->group = malloc(chain->ring_blocks * FS_BLOCK_SIZE);
-	if (!chain->group)
-		dump_fail(dump, "journal: no memory for a group; free some and try again");
-	return chain->group;
 }
 
 uint64_t dump_journal_each(struct dump *dump, dump_record_fn fn, uint64_t *out_records)
@@ -148,8 +152,9 @@ uint64_t dump_journal_each(struct dump *dump, dump_record_fn fn, uint64_t *out_r
 	struct chain chain;
 
 	*out_records = 0;
-	if (!state || !chain_init(dump, &chain, state))
+	if (!state)
 		return 0;
+	chain_init(dump, &chain, state);
 	chain.quiet = true;
 	chain.record = fn;
 	chain_walk(dump, &chain);
@@ -169,8 +174,7 @@ void dump_journal(struct dump *dump, bool records)
 	}
 	const uint64_t durable = le64_get(state->durable_sequence);
 	const bool clean = le32_get(state->clean);
-	if (!chain_init(dump, &chain, state))
-		return;
+	chain_init(dump, &chain, state);
 	printf("journal: ring of %" PRIu64 " blocks from %" PRIu64 ", mount generation %" PRIu64
 	       ", tail at ring block %" PRIu64 "%s\n", chain.ring_blocks, chain.ring_first, chain.mount_generation, chain.at,
 		clean ? ", clean" : "");
