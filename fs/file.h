@@ -144,6 +144,9 @@ void file_unrange(struct file_op *file);
 /* An inode and operation memory for it. */
 MAY_WAIT int file_begin(struct fs *fs, uint64_t ino, bool change, struct file_op **out) MUST_CHECK;
 void file_end(struct file_op *file);
+/* [offset, offset + length) reads as zero and takes no blocks, as far as they are whole; a file that ends before grows to there.
+ * Within FS_FILE_SIZE_MAX. On the owner of the inode; nothing held. Errors as fs_fallocate. */
+MAY_WAIT int file_make_hole(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t length, const struct fs_cred *cred) MUST_CHECK;
 /* fsync and fdatasync. */
 MAY_WAIT int file_sync(struct inode *inode, bool datasync) MUST_CHECK;
 

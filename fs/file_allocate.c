@@ -163,7 +163,7 @@ static bool stays_inline(const struct allocate_call *call)
 	const struct inode *inode = call->file->inode;
 	if (inode->disk.format != FORK_INLINE)
 		return false;
-	return call->mode & FALLOC_FL_PUNCH_HOLE || call->end <= inode_fork_capacity(inode);
+	return (call->mode & FALLOC_FL_PUNCH_HOLE && !grows(call)) || call->end <= inode_fork_capacity(inode);
 }
 
 static MAY_WAIT int allocate_ranged(const struct allocate_call *call)
@@ -235,13 +235,10 @@ static int mode_check(int mode, uint64_t offset, uint64_t length)
 	return offset > FS_FILE_SIZE_MAX || length > FS_FILE_SIZE_MAX - offset ? -EFBIG : 0;
 }
 
-int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_t length, const struct fs_cred *cred)
+static MAY_WAIT int allocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_t length, const struct fs_cred *cred)
 {
-	int error = mode_check(mode, offset, length);
-	if (error)
-		return error;
 	struct file_op *file;
-	error = file_begin(fs, ino, true, &file);
+	int error = file_begin(fs, ino, true, &file);
 	if (error)
 		return error;
 	struct inode *inode = file->inode;
@@ -262,4 +259,15 @@ int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_
 		error = op_finish(file->op->owner, le32_get(inode->disk.flags));
 	file_end(file);
 	return error;
+}
+
+int fs_fallocate(struct fs *fs, uint64_t ino, int mode, uint64_t offset, uint64_t length, const struct fs_cred *cred)
+{
+	const int error = mode_check(mode, offset, length);
+	return error ? error : allocate(fs, ino, mode, offset, length, cred);
+}
+
+int file_make_hole(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t length, const struct fs_cred *cred)
+{
+	return allocate(fs, ino, FALLOC_FL_PUNCH_HOLE, offset, length, cred);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fsync, holes, and copying from file to file.
+ * fsync, holes, and copying from file to file, where holes stay holes.
  *
  * fsync knows the number of the last part of this owner's stream that changed the inode. When that is durable already,
  * only the device's cache is left to flush; otherwise the journal does both.
@@ -94,22 +94,6 @@ int fs_seek(struct fs *fs, uint64_t ino, int whence, uint64_t offset, uint64_t *
 
 enum { COPY_BYTES = 1 << 20 };
 
-struct copy_write {
-	struct fs *fs;
-	uint64_t ino, offset;
-	const void *buffer;
-	uint32_t length, flags;
-	const struct fs_cred *cred;
-	uint32_t written;
-};
-
-static MAY_WAIT int copy_write_here(void *arg)
-{
-	struct copy_write *write = arg;
-	return fs_write(write->fs, write->ino, write->buffer, write->offset, write->length, write->flags, write->cred,
-		&write->written);
-}
-
 struct copy {
 	struct fs *fs;
 	uint64_t in, in_offset, out, out_offset, length;
@@ -117,27 +101,84 @@ struct copy {
 	uint64_t copied;
 };
 
-/* One buffer's worth. *out_more: neither the end of the file nor a full device. */
-static MAY_WAIT int copy_step(struct copy *copy, uint8_t *buffer, bool *out_more)
+/* The next part of the copy. */
+struct copy_piece {
+	const struct copy *copy;
+	uint64_t length;
+	bool hole;
+	const uint8_t *buffer;
+	uint32_t written;
+};
+
+/* *length is cut at the end of the file. */
+static MAY_WAIT int copy_check(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *length)
 {
-	uint32_t length;
-	*out_more = false;
-	int error = fs_read(copy->fs, copy->in, buffer, copy->in_offset + copy->copied,
-		(uint32_t)MIN(copy->length - copy->copied, COPY_BYTES), &length);
-	if (error || !length)
-		return error;
-	struct copy_write write = {.fs = copy->fs,
-		.ino = copy->out,
-		.offset = copy->out_offset + copy->copied,
-		.buffer = buffer,
-		.length = length,
-		.flags = copy->cred->privileged ? 0 : FS_WRITE_KILL_SUIDGID,
-		.cred = copy->cred};
-	error = reactor_call(fs_owner(copy->fs, copy->out), copy_write_here, &write);
+	struct inode *inode;
+	int error = inode_get(owner_here(fs), ino, &inode);
 	if (error)
 		return error;
-	copy->copied += write.written;
-	*out_more = write.written == length && copy->copied < copy->length;
+	error = file_check(inode, false);
+	const uint64_t size = inode_size(inode);
+	*length = offset < size ? MIN(*length, size - offset) : 0;
+	inode_put(inode);
+	return error;
+}
+
+/* All of a hole, or what of data fits the buffer. Length 0: the end of the file. */
+static MAY_WAIT int piece_find(const struct copy *copy, struct copy_piece *piece)
+{
+	const uint64_t from = copy->in_offset + copy->copied;
+	*piece = (struct copy_piece){.copy = copy, .length = copy->length - copy->copied};
+	int error = copy_check(copy->fs, copy->in, from, &piece->length);
+	if (error || !piece->length)
+		return error;
+	uint64_t data, hole;
+	error = fs_seek(copy->fs, copy->in, SEEK_DATA, from, &data);
+	piece->hole = error == -ENXIO || (!error && data > from);
+	if (piece->hole) {
+		piece->length = error ? piece->length : MIN(piece->length, data - from);
+		return 0;
+	}
+	if (!error)
+		error = fs_seek(copy->fs, copy->in, SEEK_HOLE, from, &hole);
+	if (!error)
+		piece->length = MIN(MIN(piece->length, hole - from), (uint64_t)COPY_BYTES);
+	return error == -ENXIO ? 0 : error; /* the file was cut: reading finds its end */
+}
+
+/* On the owner of the destination. */
+static MAY_WAIT int piece_put(void *arg)
+{
+	struct copy_piece *piece = arg;
+	const struct copy *copy = piece->copy;
+	const uint64_t to = copy->out_offset + copy->copied;
+	if (piece->hole)
+		return file_make_hole(copy->fs, copy->out, to, piece->length, copy->cred);
+	return fs_write(copy->fs, copy->out, piece->buffer, to, (uint32_t)piece->length, copy->cred->privileged ? 0
+		: FS_WRITE_KILL_SUIDGID, copy->cred, &piece->written);
+}
+
+/* One piece. *out_more: neither the end of the file nor a full device. */
+static MAY_WAIT int copy_step(struct copy *copy, uint8_t *buffer, bool *out_more)
+{
+	struct copy_piece piece;
+	*out_more = false;
+	int error = piece_find(copy, &piece);
+	if (!error && piece.length && !piece.hole) {
+		uint32_t length;
+		error = fs_read(copy->fs, copy->in, buffer, copy->in_offset + copy->copied,
+			(uint32_t)MIN(piece.length, (uint64_t)COPY_BYTES), &length);
+		piece.length = length;
+		piece.buffer = buffer;
+	}
+	if (error || !piece.length)
+		return error;
+	error = reactor_call(fs_owner(copy->fs, copy->out), piece_put, &piece);
+	if (error)
+		return error;
+	const uint64_t done = piece.hole ? piece.length : piece.written;
+	copy->copied += done;
+	*out_more = done == piece.length && copy->copied < copy->length;
 	return 0;
 }
 
@@ -152,20 +193,6 @@ static MAY_WAIT int copy_all(struct copy *copy)
 	for (bool more = true; more && !error;)
 		error = copy_step(copy, table->copy_buffer, &more);
 	fiber_mutex_unlock(&table->copying);
-	return error;
-}
-
-/* *length is cut at the end of the file. */
-static MAY_WAIT int copy_check(struct fs *fs, uint64_t ino, uint64_t offset, uint64_t *length)
-{
-	struct inode *inode;
-	int error = inode_get(owner_here(fs), ino, &inode);
-	if (error)
-		return error;
-	error = file_check(inode, false);
-	const uint64_t size = inode_size(inode);
-	*length = offset < size ? MIN(*length, size - offset) : 0;
-	inode_put(inode);
 	return error;
 }
 
