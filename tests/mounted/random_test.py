@@ -3,7 +3,7 @@
 """Random operations compared with models: random/data_exerciser (bytes) and random/name_exerciser (names, attributes) on
 an emulated drive with a small journal, under several mount options; then unmount, fsck, mount, and the model once more.
 
-random_test.py [--seconds N] [case words]: N seconds for each case, 8 unless said; hours are welcome. A difference prints
+random_test.py [--seconds N] [case words]: N seconds for each case, 6 unless said; hours are welcome. A difference prints
 its seed and the command that repeats it; that command runs on any mount with the options in the case's name.
 With --sabotage, of a build that has it: the exercisers must find a deliberate breakage each.
 """
@@ -15,9 +15,10 @@ import time
 
 os.environ.setdefault('LANEFS_TEST_DRIVE', '')
 
-from lanefs_test import BUILD, MIB, Image, add_case, equal, main, note  # noqa: E402
+from lanefs_test import BUILD, MIB, Image, Skip, add_case, enable_io_uring, equal, main, note  # noqa: E402
 
-OPTIONS = ('', 'reactors=2,cache=4M', 'writeback', 'noopen,reactors=2', 'writeback,noopen,reactors=2,cache=4M')
+OPTIONS = ('', 'reactors=2,cache=4M', 'writeback', 'noopen,reactors=2', 'writeback,noopen,reactors=2,cache=4M',
+           'io_uring,reactors=2')
 WORKERS = 2
 
 
@@ -31,7 +32,7 @@ def argument(name, default):
     return value
 
 
-SECONDS = argument('--seconds', 8)
+SECONDS = argument('--seconds', 6)
 
 
 def exerciser(kind, directory, *arguments):
@@ -61,6 +62,8 @@ def no_difference(result):
 
 
 def exercise(kind, program, options):
+    if 'io_uring' in options and not enable_io_uring():
+        raise Skip('this kernel has no FUSE over io_uring')
     image, directory = fresh(kind, options)
     model = f'{image.directory}.model'
     said = no_difference(exerciser(program, directory, '--seconds', SECONDS, *arguments_of(kind, options), '--save', model))
