@@ -8,7 +8,7 @@ build_packages="gcc libc6-dev pkg-config meson ninja-build libdpdk-dev libnuma-d
 
 # What the tests need on top.
 test_packages="clang llvm gdb python3 rsync git sqlite3 fio attr acl groff-base e2fsprogs procps util-linux qemu-system-x86 busybox-static
-	pciutils"
+	pciutils stress-ng dbench fsmark bonnie++ postgresql"
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
@@ -38,8 +38,21 @@ install_packages() {
 	fi
 	say "    installing: $missing"
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+	case "$missing" in *postgresql*) guard=without_database_server ;; *) guard= ;; esac
 	# shellcheck disable=SC2086 # a list of words
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >/dev/null
+	$guard as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq -y --no-install-recommends install $missing >/dev/null
+}
+
+# Debian's PostgreSQL makes a database and starts a server for it when it is first installed; the tests want the programs only.
+without_database_server() {
+	drop_in=/etc/postgresql-common/createcluster.d/lanefs-tests.conf
+	as_root mkdir -p "${drop_in%/*}" && say 'create_main_cluster = false' | as_root tee "$drop_in" >/dev/null
+	"$@"
+	status=$?
+	as_root rm -f "$drop_in"
+	as_root rmdir "${drop_in%/*}" 2>/dev/null || true
+	return $status
 }
 
 # True when its argument is the mount point of a lanefs, alive or dead.
