@@ -89,7 +89,7 @@ static int slot_result(struct nvme_ctrlr *ctrlr, struct admin_slot *slot, const 
  * may be the one that waits, so nobody else looks at the registers. */
 static MAY_WAIT bool admin_wait(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns, const char *why)
 {
-	const uint64_t now_ns = reactor_now_ns();
+	const uint64_t now_ns = reactor_running_ns();
 	const uint64_t end_ns = ctrlr->stop_wanted ? MIN(deadline_ns, ctrlr->stop_deadline_ns) : deadline_ns;
 	if (now_ns >= end_ns || ctrlr_vanished(ctrlr))
 		return false;
@@ -100,7 +100,7 @@ static MAY_WAIT bool admin_wait(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns, 
 MAY_WAIT int admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin, uint32_t *dw0)
 {
 	assert(admin->length <= PAGE_BYTES);
-	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->options.admin_timeout_ns;
+	const uint64_t deadline_ns = reactor_running_ns() + ctrlr->options.admin_timeout_ns;
 	struct admin_slot *slot;
 	while (!(slot = slot_find(ctrlr)))
 		if (!admin_wait(ctrlr, deadline_ns, "a slot for an admin command"))
@@ -111,7 +111,7 @@ MAY_WAIT int admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin,
 	if (slot->done)
 		return slot_result(ctrlr, slot, admin, dw0);
 	slot->abandoned = true;
-	if (ctrlr_gone(ctrlr) || reactor_now_ns() < deadline_ns)
+	if (ctrlr_gone(ctrlr) || reactor_running_ns() < deadline_ns)
 		return -ENODEV;
 	log_warn("%s: admin command %02x is not answered", ctrlr->transport->name, admin->command.opcode);
 	ctrlr->reset_wanted = true;
@@ -121,11 +121,11 @@ MAY_WAIT int admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin,
 
 MAY_WAIT int nvme_admin_run(struct nvme_ctrlr *ctrlr, const struct nvme_admin *admin, uint32_t *dw0)
 {
-	const uint64_t deadline_ns = reactor_now_ns() + ctrlr->options.admin_timeout_ns + ctrlr->ready_timeout_ns;
+	const uint64_t deadline_ns = reactor_running_ns() + ctrlr->options.admin_timeout_ns + ctrlr->ready_timeout_ns;
 	int err = 0;
 	ctrlr_enter(ctrlr);
 	while (!err && (ctrlr->state == CTRLR_STARTING || ctrlr->state == CTRLR_RESETTING)) {
-		const uint64_t now_ns = reactor_now_ns();
+		const uint64_t now_ns = reactor_running_ns();
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
 		else

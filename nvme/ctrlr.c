@@ -84,7 +84,7 @@ bool ctrlr_vanished(struct nvme_ctrlr *ctrlr)
 MAY_WAIT bool ctrlr_pause(struct nvme_ctrlr *ctrlr, uint64_t ns)
 {
 	fiber_sleep(ns);
-	if (ctrlr->stop_wanted && reactor_now_ns() >= ctrlr->stop_deadline_ns)
+	if (ctrlr->stop_wanted && reactor_running_ns() >= ctrlr->stop_deadline_ns)
 		return false;
 	return !nvme_transport_gone(ctrlr->transport);
 }
@@ -362,7 +362,7 @@ MAY_WAIT int nvme_ctrlr_attach(struct nvme_transport *transport, const struct nv
 MAY_WAIT void nvme_ctrlr_stop(struct nvme_ctrlr *ctrlr, uint64_t deadline_ns)
 {
 	if (!ctrlr->stop_wanted)
-		ctrlr->stop_deadline_ns = reactor_now_ns() + MIN(deadline_ns, 3600 * NS_PER_SEC);
+		ctrlr->stop_deadline_ns = reactor_running_ns() + MIN(deadline_ns, 3600 * NS_PER_SEC);
 	ctrlr->stop_wanted = true;
 	fiber_cond_broadcast(&ctrlr->changed);
 	ctrlr_poke(ctrlr);

@@ -40,7 +40,7 @@ struct tracker {
 	struct nvme_request *request;    /* NULL: free */
 	le64_t *list;                    /* PRP list, or the range of a DSM: one page */
 	uint64_t list_iova;
-	uint64_t sent_ns;
+	uint64_t sent_ns;                /* reactor_running_ns */
 	uint16_t cid;
 	bool timed_out, abort_asked;
 };

@@ -144,7 +144,8 @@ static bool request_send(struct nvme_qpair *qpair, struct nvme_request *request)
 	cds_list_del(&tracker->node);
 	cds_list_add_tail(&tracker->node, &qpair->sent);
 	tracker->request = request;
-	tracker->sent_ns = qpair->active_ns = reactor_now_ns();
+	qpair->active_ns = reactor_now_ns();
+	tracker->sent_ns = reactor_running_ns();
 	tracker->timed_out = tracker->abort_asked = false;
 	request->cid = tracker->cid;
 	qpair->outstanding++;
@@ -435,7 +436,7 @@ int qpair_late(void *arg)
 		if (!tracker->timed_out)
 			continue;
 		if (tracker->abort_asked)
-			late->overdue |= reactor_now_ns() - tracker->sent_ns >= 2 * qpair->timeout_ns;
+			late->overdue |= reactor_running_ns() - tracker->sent_ns >= 2 * qpair->timeout_ns;
 		else if (late->count < ABORT_SLOTS)
 			late->cids[late->count++] = tracker->cid;
 		tracker->abort_asked |= late->count > 0 && late->cids[late->count - 1] == tracker->cid;

@@ -36,7 +36,7 @@ static void look_for_late(struct nvme_qpair *qpair)
 	if (qpair->qid == 0)
 		return; /* event requests stay for ever; the others' callers look at the clock themselves */
 	cds_list_for_each_entry(tracker, &qpair->sent, node) {
-		if (reactor_now_ns() - tracker->sent_ns < qpair->timeout_ns)
+		if (reactor_running_ns() - tracker->sent_ns < qpair->timeout_ns)
 			break;
 		if (!tracker->timed_out) {
 			__atomic_store_n(&qpair->timeouts, qpair->timeouts + 1, __ATOMIC_RELAXED);

@@ -273,6 +273,12 @@ uint64_t reactor_now_ns(void)
 	return reactor ? reactor->now_ns : clock_monotonic_ns();
 }
 
+uint64_t reactor_running_ns(void)
+{
+	const struct reactor *reactor = reactor_self();
+	return reactor ? reactor->now_ns - reactor->stalled_ns : clock_monotonic_ns();
+}
+
 uint64_t reactor_wall_ns(void)
 {
 	const struct reactor *reactor = reactor_self();

@@ -65,6 +65,8 @@ int reactor_group_run(struct reactor *reactor, int (*fn)(void *arg), void *arg);
 /* Steps until done(arg) is true. False: nothing can run any more (every fiber is parked for ever): a wait cycle;
  * every parked fiber, with what it waits for and since when, is then printed to the log. */
 bool reactor_group_sim_run(struct reactor_group *group, bool (*done)(void *arg), void *arg) MUST_CHECK;
+/* As if the process had been stopped for so long. */
+void reactor_group_sim_stall(struct reactor_group *group, uint64_t stall_ns);
 /* One step. False when nothing can run. */
 bool reactor_group_sim_step(struct reactor_group *group);
 /* Throws every fiber, message, timer and poller away as a power cut would: no destructors run, stacks go back to the
@@ -78,6 +80,9 @@ unsigned reactor_index(const struct reactor *reactor);
 struct reactor_group *reactor_group_of(const struct reactor *reactor);
 /* Monotonic (virtual when simulated), nanoseconds; read once a turn, so cheap and constant within a turn. */
 uint64_t reactor_now_ns(void);
+/* The same without the time in which this reactor did not run although it would have (the process was stopped, the machine
+ * paused; over a second counts): for time-outs of what it could not have noticed meanwhile. Compare within one reactor. */
+uint64_t reactor_running_ns(void);
 /* Wall clock, nanoseconds since 1970; in a simulated group: virtual time plus a fixed epoch. */
 uint64_t reactor_wall_ns(void);
 

@@ -77,6 +77,8 @@ struct reactor {
 	unsigned index;
 	int core;                       /* or REACTOR_ANY_CORE */
 	uint64_t now_ns;                /* time of this turn */
+	uint64_t sleep_until_ns;        /* of the last sleep; UINT64_MAX: for ever */
+	uint64_t stalled_ns;            /* of all the time: not run although it would have */
 
 	/* messages */
 	struct rte_ring *ring;

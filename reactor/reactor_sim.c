@@ -114,6 +114,13 @@ static bool jump_to_next_due(struct reactor_group *group)
 	return true;
 }
 
+void reactor_group_sim_stall(struct reactor_group *group, uint64_t stall_ns)
+{
+	group->sim.now_ns += stall_ns;
+	for (unsigned i = 0; i < group->count; i++)
+		group->reactors[i].stalled_ns += stall_ns;
+}
+
 static bool step(struct reactor_group *group)
 {
 	unsigned pieces[REACTOR_COUNT_MAX], ready[REACTOR_COUNT_MAX], ready_count = 0;

@@ -91,6 +91,7 @@ static void sleep_in_epoll(struct reactor *reactor)
 	if (due_ns <= now_ns)
 		return;
 	stat_add(&reactor->stats.sleeps, 1);
+	reactor->sleep_until_ns = due_ns;
 	rcu_thread_offline();
 	const int count = wait_for_events(reactor, events, due_ns == UINT64_MAX ? UINT64_MAX : due_ns - now_ns);
 	rcu_thread_online();
@@ -112,11 +113,21 @@ static void reactor_sleep(struct reactor *reactor)
 	__atomic_store_n(&reactor->sleeping, 0, __ATOMIC_RELAXED);
 }
 
+static void look_at_clock(struct reactor *reactor)
+{
+	enum { STALL_S = 1 };
+	const uint64_t expected_ns = MAX(reactor->now_ns, reactor->sleep_until_ns);
+	reactor->now_ns = clock_monotonic_ns();
+	if (reactor->now_ns > expected_ns && reactor->now_ns - expected_ns > STALL_S * NS_PER_SEC)
+		reactor->stalled_ns += reactor->now_ns - expected_ns;
+	reactor->sleep_until_ns = 0;
+}
+
 /* One turn; returns how much work it did. */
 static unsigned reactor_turn(struct reactor *reactor)
 {
 	const uint64_t before_ns = reactor->now_ns;
-	reactor->now_ns = clock_monotonic_ns();
+	look_at_clock(reactor);
 	if (reactor->idle_since_ns == 0)
 		stat_add(&reactor->stats.busy_ns, reactor->now_ns - before_ns);
 	unsigned work = message_flush(reactor);

@@ -138,6 +138,47 @@ static void test_a_late_command_is_aborted_and_sent_again(void **state)
 	assert_true(rig_logged(&rig, "queue 2: command 02"));
 }
 
+struct stall {
+	struct fiber_start start;
+	uint64_t after_ns, stall_ns;
+	bool over;
+};
+static void stall_main(void *arg)
+{
+	struct stall *stall = arg;
+	fiber_sleep(stall->after_ns);
+	reactor_group_sim_stall(reactor_group_of(reactor_self()), stall->stall_ns);
+	stall->over = true;
+}
+
+/* The process is stopped for a minute, and the answer was there long ago. */
+static MAY_WAIT int read_over_a_stall(void *arg)
+{
+	struct one *one = arg;
+	struct stall stall = {.after_ns = 100 * NS_PER_MS, .stall_ns = 60 * NS_PER_SEC};
+	stall.start = (struct fiber_start){.fn = stall_main, .arg = &stall, .name = "stall"};
+	fiber_start(&stall.start);
+	one->result = rig_io_run(&io, NVME_CMD_READ, 3, 1);
+	assert_true(stall.over);
+	return 0;
+}
+
+static void test_time_in_which_the_process_was_stopped_does_not_count(void **state)
+{
+	struct one one;
+	attach();
+	on_read((struct fake_rule){.count = 1, .delay_ns = 900 * NS_PER_MS});
+	rig_run(&rig, 1, read_over_a_stall, &one);
+	assert_int_equal(one.result, 0);
+	assert_int_equal(info()->timeouts, 0);
+	assert_int_equal(info()->resets, 0);
+	/* One that really stays away is missed after it as before. */
+	on_read((struct fake_rule){.count = 1, .action = FAKE_SILENT});
+	rig_run(&rig, 1, read_over_a_stall, &one);
+	assert_int_equal(one.result, 0);
+	assert_int_equal(info()->timeouts, 1);
+}
+
 /* The controller is asked as soon as the command is late, not when the minder happens to look. */
 static void test_a_short_timeout_is_kept(void **state)
 {
@@ -515,6 +556,7 @@ int main(void)
 		TEST(test_a_verdict_is_not_sent_again),
 		TEST(test_the_delay_that_the_controller_asks_for_is_kept),
 		TEST(test_a_late_command_is_aborted_and_sent_again),
+		TEST(test_time_in_which_the_process_was_stopped_does_not_count),
 		TEST(test_a_short_timeout_is_kept),
 		TEST(test_a_command_that_is_late_every_time_is_given_up),
 		TEST(test_an_answer_after_the_abort_is_as_good),

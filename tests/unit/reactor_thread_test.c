@@ -274,6 +274,30 @@ static void test_periodic_pollers_run_on_a_sleeping_reactor(void **state)
 
 static void drop_line(enum log_level level, const char *line, void *arg) {}
 
+static MAY_WAIT int sleep_and_stall(void *arg)
+{
+	uint64_t *running_ns = arg;
+	fiber_yield();
+	const uint64_t begin_ns = reactor_now_ns(), running_begin_ns = reactor_running_ns();
+	/* Nobody else runs on this thread meanwhile, as if the process had been stopped. */
+	nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 200000000}, NULL);
+	fiber_yield();
+	assert_true(reactor_now_ns() - begin_ns >= 1200 * NS_PER_MS);
+	const uint64_t stalled_ns = reactor_now_ns() - begin_ns - (reactor_running_ns() - running_begin_ns);
+	fiber_sleep(50 * NS_PER_MS);
+	*running_ns = reactor_running_ns() - running_begin_ns;
+	return stalled_ns >= 1200 * NS_PER_MS ? 0 : -EIO;
+}
+
+static void test_a_stall_is_no_running_time(void **state)
+{
+	struct reactor_group *group = group_start(1, 16);
+	uint64_t running_ns = 0;
+	assert_int_equal(reactor_group_run(reactor_group_get(group, 0), sleep_and_stall, &running_ns), 0);
+	assert_true(running_ns >= 50 * NS_PER_MS && running_ns < 1200 * NS_PER_MS);
+	group_end(group);
+}
+
 static void test_a_core_that_is_not_there_is_refused(void **state)
 {
 	const int core = 1000;
@@ -336,6 +360,7 @@ int main(void)
 		cmocka_unit_test(test_a_watched_fd_ends_the_sleep),
 		cmocka_unit_test(test_a_sleeping_reactor_wakes_for_its_timer),
 		cmocka_unit_test(test_periodic_pollers_run_on_a_sleeping_reactor),
+		cmocka_unit_test(test_a_stall_is_no_running_time),
 		cmocka_unit_test(test_a_core_that_is_not_there_is_refused),
 		cmocka_unit_test(test_several_reactors_share_a_core),
 		cmocka_unit_test(test_a_group_starts_and_stops_again),
