@@ -13,6 +13,7 @@ static unsigned source_poll(struct poller *poller);
 static bool source_read(struct dev_source *source);
 static void source_received(struct dev_source *source, char *bytes, size_t length, bool spare);
 static void visit(struct dev_request *request);
+static void look_at_interrupted(struct timer *timer);
 
 /* ---- life ---- */
 
@@ -84,6 +85,8 @@ MAY_WAIT void dev_source_drain(struct dev_source *source)
 	}
 	while (source->running > 0)
 		fiber_cond_wait(&source->drained, "FUSE requests to end");
+	if (timer_running(&source->interrupted))
+		timer_stop(&source->interrupted);
 }
 
 /* ---- reading ---- */
@@ -259,7 +262,6 @@ void dev_request_home(struct dev_request *request)
 void dev_source_hold(struct dev_source *source, bool held)
 {
 	assert(reactor_self() == source->reactor);
-	struct front_request *request;
 	if (source->held == held)
 		return;
 	source->held = held;
@@ -268,15 +270,30 @@ void dev_source_hold(struct dev_source *source, bool held)
 		return;
 	}
 	front_hold_begin(source->session);
-	/* None is at the door yet, so none comes home here. */
-	for (unsigned i = 0; i < DEV_KNOWN_BUCKETS; i++)
-		cds_list_for_each_entry(request, &source->known[i], known)
-			if (request->interrupted)
-				front_interrupt(request);
+	look_at_interrupted(&source->interrupted);
 	source_resume(source);
 }
 
 /* ---- INTERRUPT ---- */
+
+static void look_again_later(struct dev_source *source)
+{
+	if (!timer_running(&source->interrupted))
+		timer_start(&source->interrupted, DEV_INTERRUPTED_LOOK_MS * NS_PER_MS, look_at_interrupted);
+}
+
+static void look_at_interrupted(struct timer *timer)
+{
+	struct dev_source *source = CONTAINER_OF(timer, struct dev_source, interrupted);
+	struct front_request *request, *next;
+	bool again = false;
+	for (unsigned i = 0; i < DEV_KNOWN_BUCKETS; i++)
+		cds_list_for_each_entry_safe(request, next, &source->known[i], known)
+			if (request->interrupted)
+				again |= front_interrupt(request);
+	if (again)
+		look_again_later(source);
+}
 
 static struct front_request *find_known(struct dev_source *source, uint64_t unique)
 {
@@ -301,7 +318,8 @@ static void visit(struct dev_request *request)
 	struct dev_source *source = request->source->peers[here];
 	struct front_request *target = find_known(source, in->unique);
 	if (target) {
-		front_interrupt(target); /* INTERRUPT itself gets no answer */
+		if (front_interrupt(target)) /* INTERRUPT itself gets no answer */
+			look_again_later(source);
 		front_dev_transport.release(&request->base);
 		return;
 	}

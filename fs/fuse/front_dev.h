@@ -25,6 +25,7 @@ enum {
 	DEV_INLINE_BYTES = 1024,  /* messages up to here are copied: any fixed struct and two names of 255 bytes */
 	DEV_KNOWN_BUCKETS = 256,
 	DEV_TURNS_WITH_RING = 32, /* turns between two looks when only FORGET and INTERRUPT come this way */
+	DEV_INTERRUPTED_LOOK_MS = 200, /* between two looks at requests that were interrupted */
 	DEV_ANSWER_CLASSES = 3,
 	DEV_SPARE_REQUESTS_MAX = 1024, /* of a source, beyond its own, while the device is held */
 	DEV_SPARE_BYTES_MAX = 64 << 20,
@@ -84,6 +85,7 @@ struct dev_source {
 	uint64_t running;                 /* requests out; read by anyone */
 	struct fiber_cond drained;
 	struct cds_list_head known[DEV_KNOWN_BUCKETS]; /* front_request.known of all taken here and not home yet */
+	struct timer interrupted;         /* runs while there may be some that were interrupted */
 	struct front_stats stats;
 	struct ring_source *ring;         /* [front] the other way for requests to come to this reactor; NULL: none */
 	unsigned turns;                   /* with a ring: since the last look */

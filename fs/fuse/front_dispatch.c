@@ -161,7 +161,7 @@ void front_finish(struct front_request *request, int error)
 	error = error_to_answer(error);
 	if (error)
 		request->out_size = request->data_size = 0;
-	const bool answered = !fs_ticket_claim(&request->ticket);
+	const bool answered = !fs_ticket_claim(&request->ticket) && request->transport->answer_interrupted;
 	record(request, answered ? -EINTR : error);
 	if (answered || request->transport->answer(request, error))
 		take_back_lookups(request);

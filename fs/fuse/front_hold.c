@@ -10,15 +10,22 @@
  * | has claimed its ticket               | has begun to change something: it is answered when it has ended           |
  *
  * The operation behind an early answer stays parked with its buffers until the device is back or given up; then it
- * changes nothing (fs_ticket in fs.h), and its own answer is dropped. Normally an INTERRUPT is a mark only; FITRIM is
- * called off in the same way at any time.
+ * changes nothing (fs_ticket in fs.h), and its own answer is dropped.
+ *
+ * Otherwise a signal does not end a request, as on any disk: programs do not expect EINTR there. But a process that is being
+ * killed needs no answer, and cannot end without one; so it is let go in the same way, however long a slow device takes.
+ * INTERRUPT does not say why, so the transport asks again from time to time. FITRIM is called off by any signal.
  *
  * A request is at the door of the reactor that received it; INTERRUPT finds it there.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "fs/fuse/front_request.h"
 
@@ -66,23 +73,49 @@ static bool looks_at_ticket(const struct front_request *request)
 	return request->header->opcode == FUSE_IOCTL && in->cmd == FITRIM;
 }
 
-void front_interrupt(struct front_request *request)
+/* Whether the thread that waits for the answer is being killed: then SIGKILL is among its pending signals, whichever signal it
+ * was. It cannot end meanwhile, so it is still the same. */
+static bool caller_dies(const struct front_request *request)
+{
+	enum { FIELDS_BEFORE = 28 }; /* of proc(5), stat: from behind the name to "signal" */
+	char path[32], text[512];
+	if (!request->header->pid) /* of another namespace */
+		return false;
+	snprintf(path, sizeof(path), "/proc/%u/stat", request->header->pid);
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	const ssize_t got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[MAX(got, 0)] = '\0';
+	const char *field = strrchr(text, ')');
+	for (unsigned i = 0; i <= FIELDS_BEFORE && field; i++)
+		field = strchr(field + 1, ' ');
+	return field && strtoul(field, NULL, 10) & 1ul << (SIGKILL - 1);
+}
+
+bool front_interrupt(struct front_request *request)
 {
 	struct front_session *session = request->session;
+	const bool early = request->transport->answer_interrupted;
 	request->interrupted = true;
-	if (!hold_here(session)->held && !looks_at_ticket(request))
-		return;
+	if (atomic_load(&request->ticket.state) != FS_TICKET_OPEN)
+		return false;
+	if (!hold_here(session)->held && !looks_at_ticket(request) && !(early && caller_dies(request)))
+		return early;
 	if (request->at_door) {
 		leave_door(request);
 		front_count(&front_stats_here(session)->interrupted, 1);
 		front_finish(request, -EINTR);
-		return;
+		return false;
 	}
 	/* From here on the request may come home at any time, but not before this function has returned. */
 	if (!fs_ticket_cancel(&request->ticket))
-		return;
+		return false;
 	front_count(&front_stats_here(session)->interrupted, 1);
-	request->transport->answer_interrupted(request);
+	if (early)
+		request->transport->answer_interrupted(request);
+	return false;
 }
 
 void front_hold_begin(struct front_session *session) { hold_here(session)->held = true; }

@@ -26,7 +26,8 @@ struct front_transport {
 	MAY_WAIT void *(*buffer_get)(struct front_request *request, uint32_t size);
 	/* Sends @error (negative, or 0 with out and data). 0; -ENOENT: the kernel no longer waits for this request. */
 	int (*answer)(struct front_request *request, int error);
-	/* Sends -EINTR while the operation goes on; on the reactor that received the request. There is no other answer. */
+	/* Sends -EINTR while the operation goes on; on the reactor that received the request. There is no other answer.
+	 * NULL: a request is answered at its end only, whatever its ticket says. */
 	void (*answer_interrupted)(struct front_request *request);
 	/* Tells the kernel to forget the cached attributes of @ino. Only for an inode which the unanswered @request
 	 * keeps in use in the kernel: then the call cannot block. See front_forget_attributes. */
@@ -141,8 +142,8 @@ void front_hold_begin(struct front_session *session);
 void front_hold_end(struct front_session *session);
 /* True: the request waits at the door now. */
 bool front_hold_stop(struct front_request *request);
-/* An INTERRUPT for this request. It may be gone afterwards. */
-void front_interrupt(struct front_request *request);
+/* An INTERRUPT for this request. It may be gone afterwards. True: it is to be looked at again in a while. */
+bool front_interrupt(struct front_request *request);
 
 /* ---- front_negotiate.c ---- */
 /* Answers INIT: fills @out and what the session agreed to. -EPROTO. */

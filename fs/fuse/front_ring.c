@@ -243,11 +243,6 @@ static int ring_answer(struct front_request *base, int error)
 	return 0;
 }
 
-static void ring_answer_interrupted(struct front_request *base)
-{
-	assert(!base || !"a request that came by a ring is answered before its end");
-}
-
 static void ring_forget_attributes(struct front_request *base, uint64_t ino)
 {
 	dev_tell_attributes_stale(CONTAINER_OF(base, struct ring_entry, base)->source->dev->fd, ino);
@@ -283,7 +278,6 @@ static void ring_release(struct front_request *base)
 static const struct front_transport ring_transport = {
 	.buffer_get = ring_buffer_get,
 	.answer = ring_answer,
-	.answer_interrupted = ring_answer_interrupted,
 	.forget_attributes = ring_forget_attributes,
 	.release = ring_release,
 };

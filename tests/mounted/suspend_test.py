@@ -104,5 +104,56 @@ def told():
     image.fsck()
 
 
+READ = """
+import mmap, os, signal, sys
+hits = []
+signal.signal(signal.SIGALRM, lambda number, frame: hits.append(number))
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
+got = os.preadv(fd, [mmap.mmap(-1, 4096)], 0)
+sys.exit(0 if got == 4096 and hits else 1)
+"""
+
+
+@case('processes that wait for a slow device can be killed; other signals do not disturb what they asked for')
+def slow_device():
+    image = Image('slow', '128M')
+    image.target = f'emu:{image.path},latency=1ms'
+    image.mount(foreground=False)
+    directory = image.directory
+    os.mkdir(f'{directory}/d')
+    for i in range(10):
+        with open(f'{directory}/d/f{i}', 'wb') as file:
+            file.write(bytes([i]) * 100000)
+    image.remount()  # nothing is in the daemon's memory
+    image.pid = image.status()['pid']
+    os.listdir(directory)
+    with open(f'{directory}/d/f9', 'rb') as file:
+        file.read(1)
+    run(LANEFS, 'emu', directory, 'rule', 'read:delay=6s')
+    run(LANEFS, 'emu', directory, 'rule', 'flush:delay=6s')
+    waiting = [subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in (
+        ['dd', f'if={directory}/d/f9', 'iflag=direct', 'bs=4k', 'count=1', 'of=/dev/null'],
+        ['dd', 'if=/dev/zero', f'of={directory}/new', 'bs=4k', 'count=1', 'conv=fsync'],
+        ['cat', f'{directory}/d/f9'])]
+    patient = subprocess.Popen(['python3', '-c', READ, f'{directory}/d/f9'])
+    time.sleep(1)
+    for process, number in zip(waiting, (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)):
+        equal(process.poll(), None, f'{process.args} waits')
+        begin = time.monotonic()
+        process.send_signal(number)
+        equal(process.wait(20), -number, process.args)
+        took = time.monotonic() - begin
+        note(f'{process.args[0]} {process.args[1]}: ended after {took:.2f} s')
+        equal(took < 2, True, f'{process.args}: {took:.1f} s')
+    equal(patient.wait(30), 0, 'a read that signals hit is whole')
+    equal(image.status()['fuse']['interrupted'] >= 2, True, 'answered early')
+    run(LANEFS, 'emu', directory, 'clear')
+    with open(f'{directory}/d/f9', 'rb') as file:
+        equal(file.read(), bytes([9]) * 100000)
+    image.umount()
+    image.fsck()
+
+
 if __name__ == '__main__':
     main()
