@@ -20,7 +20,7 @@
 #include <stdlib.h>
 
 #include "fs/alloc.h"
-#include "fs/inode.h"
+#include "fs/op.h"
 #include "fs/mkfs.h"
 
 enum { COPIES_MAX = 2 + 32, HEADER_BATCH = 64 };
@@ -242,7 +242,7 @@ static MAY_WAIT int plan(struct grow *grow, uint64_t bytes)
 {
 	struct fs *fs = grow->fs;
 	struct bdev *bdev = bdev_desc_bdev(fs->owners[0]->desc);
-	int error = fs_may_change(fs);
+	int error = fs_may_begin(fs);
 	if (!error)
 		error = bdev_rescan(bdev);
 	if (error)
@@ -279,11 +279,13 @@ int fs_grow(struct fs *fs, uint64_t bytes, struct fs_grown *out, char *message, 
 			.old_ags = le32_get(fs->super.ag_count), .old_last_blocks = le32_get(fs->super.last_ag_blocks),
 			.old_blocks = old_blocks, .old_copy = old_blocks - 1};
 		grow->last = grow->old_ags - 1;
+		const unsigned turn = op_enter(fs->owners[0]);
 		fs->growing = true;
 		error = plan(grow, bytes);
 		if (!error)
 			error = run(grow);
 		fs->growing = false;
+		op_leave(fs->owners[0], turn);
 	}
 	if (!error) {
 		out->new_bytes = le64_get(fs->super.block_count) << FS_BLOCK_SHIFT;
