@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 
-from lanefs_test import Image, case, equal, fails, main, note
+from lanefs_test import Image, case, equal, fails, main, note, wait_for
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
@@ -46,6 +46,15 @@ def read_handle(image, handle):
         return os.read(fd, 100).decode()
     finally:
         os.close(fd)
+
+
+def is_stale(image, handle):
+    try:
+        os.close(open_handle(image, handle))
+    except OSError as error:
+        equal(error.errno, errno.ESTALE, 'errno of open_by_handle_at')
+        return True
+    return False
 
 
 def drop_caches():
@@ -133,8 +142,8 @@ def stale():
     equal(held.read(), 'old')
     held.close()
     os.rmdir(f'{root}/d')
-    for handle in handles:
-        fails(errno.ESTALE, open_handle, image, handle)
+    for handle in handles:  # the kernel keeps the inode until it has told us of the close
+        wait_for(lambda: is_stale(image, handle), 'stale', 5)
     reused, last = 0, {}
     for i in range(60):
         write(f'{root}/n{i}', f'new {i}')
