@@ -187,28 +187,6 @@ void repair_directory(struct repair *repair, uint64_t ino, struct fsck_inode *kn
 	rebuild->directory = gathering.directory;
 }
 
-void repair_decide(struct repair *repair)
-{
-	for (struct repair_rebuild *rebuild = repair->rebuilds; rebuild; rebuild = rebuild->next) {
-		for (size_t i = 0; i < rebuild->directory.count; i++) {
-			struct repair_entry *entry = &rebuild->directory.entry[i];
-			struct fsck_inode *target;
-			if (!entry->undecided || fsck_inode_find(&repair->fsck, entry->ino, &target) != FSCK_LOOKUP_USED)
-				continue;
-			entry->undecided = false;
-			entry->dropped = target->flags & REPAIR_PLACED;
-			if (entry->dropped) {
-				repair_loss(repair, "directory %" PRIu64 ": an entry for directory %" PRIu64
-					" dropped: it belongs elsewhere", rebuild->ino, entry->ino);
-				continue;
-			}
-			target->flags |= REPAIR_PLACED;
-			target->references = 1;
-			target->parent = rebuild->ino;
-		}
-	}
-}
-
 /* ---- changing ---- */
 
 /* The entries were judged before. */
@@ -319,6 +297,8 @@ static void entries_settle(struct repair *repair, struct repair_rebuild *rebuild
 				rebuild->ino, entry.ino);
 			if (fsck_inode_find(&repair->fsck, entry.ino, &target) == FSCK_LOOKUP_USED && target->references)
 				target->references--;
+			if (S_ISDIR(target->mode))
+				target->flags &= (uint8_t)~REPAIR_PLACED;
 			continue;
 		}
 		directory->entry[kept++] = entry;
@@ -326,6 +306,30 @@ static void entries_settle(struct repair *repair, struct repair_rebuild *rebuild
 	directory->count = kept;
 	if (kept)
 		qsort(directory->entry, kept, sizeof(*directory->entry), key_compare);
+}
+
+void repair_decide(struct repair *repair)
+{
+	for (struct repair_rebuild *rebuild = repair->rebuilds; rebuild; rebuild = rebuild->next) {
+		for (size_t i = 0; i < rebuild->directory.count; i++) {
+			struct repair_entry *entry = &rebuild->directory.entry[i];
+			struct fsck_inode *target;
+			if (!entry->undecided || fsck_inode_find(&repair->fsck, entry->ino, &target) != FSCK_LOOKUP_USED)
+				continue;
+			entry->undecided = false;
+			entry->dropped = target->flags & REPAIR_PLACED;
+			if (entry->dropped) {
+				repair_loss(repair, "directory %" PRIu64 ": an entry for directory %" PRIu64
+					" dropped: it belongs elsewhere", rebuild->ino, entry->ino);
+				continue;
+			}
+			target->flags |= REPAIR_PLACED;
+			target->references = 1;
+			target->parent = rebuild->ino;
+		}
+		/* What loses its only name here is lost, and found out next. */
+		entries_settle(repair, rebuild);
+	}
 }
 
 static size_t entry_pack(const struct repair_directory *directory, const struct repair_entry *entry, void *out)
