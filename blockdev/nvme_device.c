@@ -116,7 +116,7 @@ static MAY_WAIT void device_left(struct nvme_device *device)
 {
 	if (device->options.policy == NVME_HOLD && atomic_load(&device->holds)) {
 		device->state = NVME_DEVICE_HELD;
-		log_warn("%s: the device is gone; I/O waits for its return", device->target);
+		log_debug("%s: the device is gone; I/O waits for its return", device->target);
 		nvme_device_tell(device, NVME_DEVICE_NOW_HELD);
 		nvme_device_unlock(device);
 		return;

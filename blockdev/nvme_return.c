@@ -123,7 +123,7 @@ static MAY_WAIT int reattach(struct nvme_device *device, const char *target, str
 	}
 	device->state = NVME_DEVICE_ATTACHED;
 	nvme_lanes_set(device, device->ctrlr);
-	log_info("%s: the device is back; I/O goes on", device->target);
+	log_debug("%s: the device is back; I/O goes on", device->target);
 	nvme_device_tell(device, NVME_DEVICE_RESUMED);
 	nvme_device_look(device); /* a namespace may have grown */
 	return 0;

@@ -3,6 +3,9 @@
  * The log sink. A line is built on the stack and handed over in one call, so lines of different threads do not mix.
  * Syslog is reached through our own non-blocking datagram socket: the C library's syslog() waits when the logger is
  * slow, and the logger may be writing to our own mount. A line that does not fit the socket is dropped.
+ *
+ * Something broken can say the same thousands of times a second. Of lines made by one statement, no more than LIMIT_LINES
+ * get through in LIMIT_SECONDS; the next that does says how many did not. Debug lines, and a test's own sink, get all.
  */
 #include "reactor/log.h"
 
@@ -14,15 +17,23 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <syslog.h>
-#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { LOG_LINE_MAX = 480 };
+enum { LOG_LINE_MAX = 480, LIMIT_LINES = 30, LIMIT_SECONDS = 60, LIMIT_STATEMENTS = 64 };
 
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the pair below; not held while it is called */
 static log_sink_fn current_sink;
 static void *current_arg;
 static enum log_level current_level = LOG_LEVEL_INFO;
+
+/* By format string, where its address leads; one that finds another there takes its place. Under sink_lock. */
+static struct {
+	const char *format;
+	int64_t since_s;        /* when the first of these lines came */
+	unsigned count, dropped;
+} limits[LIMIT_STATEMENTS];
+static unsigned limit_lines = LIMIT_LINES, limit_seconds = LIMIT_SECONDS;
 
 /* Set once by log_use_syslog. */
 static int syslog_fd = -1;
@@ -77,9 +88,50 @@ void log_use_syslog(const char *identity)
 	log_set_sink(sink_syslog, NULL);
 }
 
+void log_set_limit(unsigned lines, unsigned seconds)
+{
+	pthread_mutex_lock(&sink_lock);
+	limit_lines = lines ? lines : LIMIT_LINES;
+	limit_seconds = lines ? seconds : LIMIT_SECONDS;
+	memset(limits, 0, sizeof(limits));
+	pthread_mutex_unlock(&sink_lock);
+}
+
+/* False: enough of these. @dropped: how many were, before this one. Under sink_lock. */
+static bool limit_pass(const char *format, unsigned *dropped)
+{
+	const size_t index = ((uintptr_t)format * 0x9e3779b97f4a7c15ull >> 32) % LIMIT_STATEMENTS;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (limits[index].format != format) {
+		memset(&limits[index], 0, sizeof(limits[index]));
+		limits[index].format = format;
+		limits[index].since_s = now.tv_sec;
+	} else if (now.tv_sec - limits[index].since_s >= (int64_t)limit_seconds) {
+		*dropped = limits[index].dropped;
+		limits[index].since_s = now.tv_sec;
+		limits[index].count = limits[index].dropped = 0;
+	}
+	if (limits[index].count < limit_lines) {
+		limits[index].count++;
+		return true;
+	}
+	limits[index].dropped++;
+	return false;
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
 	if (level > log_get_level())
+		return;
+	pthread_mutex_lock(&sink_lock);
+	log_sink_fn sink = current_sink ? current_sink : sink_stderr;
+	void *arg = current_arg;
+	unsigned dropped = 0;
+	const bool pass = level == LOG_LEVEL_DEBUG || (sink != sink_stderr && sink != sink_syslog) ||
+		limit_pass(format, &dropped);
+	pthread_mutex_unlock(&sink_lock);
+	if (!pass)
 		return;
 	char line[LOG_LINE_MAX] = "lanefs: ";
 	const size_t prefix = strlen(line);
@@ -87,10 +139,9 @@ void log_write(enum log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line + prefix, sizeof(line) - prefix, format, args);
 	va_end(args);
-
-	pthread_mutex_lock(&sink_lock);
-	log_sink_fn sink = current_sink ? current_sink : sink_stderr;
-	void *arg = current_arg;
-	pthread_mutex_unlock(&sink_lock);
+	if (dropped) {
+		const size_t used = strlen(line);
+		snprintf(line + used, sizeof(line) - used, " (%u more like it were not logged)", dropped);
+	}
 	sink(level, line, arg);
 }

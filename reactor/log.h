@@ -19,6 +19,8 @@ enum log_level log_get_level(void);
 /* NULL restores stderr. */
 void log_set_sink(log_sink_fn sink, void *arg);
 void log_use_syslog(const char *identity);
+/* Lines that one statement may make within so many seconds; 0 lines: the default, 30 in 60. For tests. */
+void log_set_limit(unsigned lines, unsigned seconds);
 void log_write(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, __VA_ARGS__)

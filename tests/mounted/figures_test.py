@@ -419,5 +419,30 @@ def _():
     image.fsck()
 
 
+@case('the log of a mount, ordinary work and its errors, and the unmount is two lines')
+def _():
+    image = Image('quiet', '128M')
+    image.target = f'emu:{image.path}'
+    image.mount('reactors=2,discard')
+    create(image.directory, 500)
+    os.mkdir(f'{image.directory}/directory')
+    fails(errno.EISDIR, open, f'{image.directory}/directory', 'w')
+    fails(errno.ENAMETOOLONG, open, f'{image.directory}/{"n" * 300}', 'w')
+    fails(errno.ENOENT, os.unlink, f'{image.directory}/nothing')
+    with open(f'{image.directory}/full', 'wb', buffering=0) as file:
+        try:
+            while True:
+                file.write(os.urandom(MIB))
+        except OSError as error:
+            equal(error.errno, errno.ENOSPC, 'a full disk')
+    os.unlink(f'{image.directory}/full')
+    run(LANEFS, 'trim', image.directory)
+    run(LANEFS, 'status', image.directory)
+    image.umount()
+    with open(image.log) as file:
+        lines = file.read().strip().split('\n')
+    equal(lines, [f'lanefs: {image.target}: mounted at {image.directory}', f'lanefs: {image.target}: unmounted, clean'], 'log')
+
+
 if __name__ == '__main__':
     main()
