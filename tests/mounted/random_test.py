@@ -52,7 +52,7 @@ def arguments_of(kind, options):
     if kind == 'names':
         return ['--xattr-max', 100000]
     # Under the writeback cache the kernel keeps a file's size to itself until it is synced: direct I/O may miss it.
-    return ['--direct-align', 1, '--files', 5] + (['--sync-direct'] if 'writeback' in options else [])
+    return ['--direct-align', 1, '--files', 5] + (['--writeback'] if 'writeback' in options else [])
 
 
 def no_difference(result):

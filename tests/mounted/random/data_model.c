@@ -111,8 +111,9 @@ void model_resize(struct data_run *run, struct data_file *file, uint64_t size)
 {
 	if (size < file->size) {
 		memset(file->bytes + size, 0, file->size - size);
-		/* Also what fallocate reserved behind the end goes. */
-		model_deallocate(run, file, (struct data_range){size, run->size_max - size});
+		/* Also what fallocate reserved behind the end goes, if the filesystem sees that the file gets shorter. */
+		if (!run->exerciser->options->writeback || !size)
+			model_deallocate(run, file, (struct data_range){size, run->size_max - size});
 	} else if (file->size % BLOCK) {
 		model_allocate(run, file, (struct data_range){file->size, 1}); /* its last block may be written as a whole */
 	}

@@ -94,7 +94,7 @@ static void op_append(struct data_run *run, struct data_file *file)
 static void direct_begin(struct data_run *run, struct data_file *file, struct data_range range, const char *what)
 {
 	begin(run, file, range, what);
-	if (run->exerciser->options->sync_direct && fsync(file->fd))
+	if (run->exerciser->options->writeback && fsync(file->fd))
 		call_failed(run, file, "fsync");
 }
 

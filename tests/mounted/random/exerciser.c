@@ -34,7 +34,7 @@ static void usage(const struct exerciser_options *options, int status)
 		"  --xattr-max N     bytes of extended attributes that one file may have (names)\n"
 		"  --check-every N   operations between comparisons of everything\n"
 		"  --no-direct, --no-mmap    without these operations (data)\n"
-		"  --sync-direct     fsync before direct I/O: FUSE with its writeback cache needs it (data)\n"
+		"  --writeback       it is FUSE with a writeback cache: a size is known to the filesystem after fsync only (data)\n"
 		"  --drop-caches     empty the kernel's caches of the whole machine now and then (root)\n"
 		"  --save FILE       at the end, write the model to FILE.<worker>; the files stay\n"
 		"  --verify FILE     compare DIRECTORY with such a model, change nothing\n"
@@ -70,7 +70,7 @@ static void option_set(struct exerciser_options *options, int letter, const char
 	case 'c': options->check_every = (unsigned)number(options, text); break;
 	case 'D': options->no_direct = true; break;
 	case 'M': options->no_mmap = true; break;
-	case 'y': options->sync_direct = true; break;
+	case 'y': options->writeback = true; break;
 	case 'd': options->drop_caches = true; break;
 	case 'S': options->save = text; break;
 	case 'V': options->verify = text; break;
@@ -101,7 +101,7 @@ void exerciser_parse(struct exerciser_options *options, int argc, char **argv)
 		{"direct-align", required_argument, NULL, 'a'}, {"nodes", required_argument, NULL, 'n'},
 		{"xattr-max", required_argument, NULL, 'x'}, {"check-every", required_argument, NULL, 'c'},
 		{"no-direct", no_argument, NULL, 'D'}, {"no-mmap", no_argument, NULL, 'M'},
-		{"sync-direct", no_argument, NULL, 'y'},
+		{"writeback", no_argument, NULL, 'y'},
 		{"drop-caches", no_argument, NULL, 'd'}, {"save", required_argument, NULL, 'S'},
 		{"verify", required_argument, NULL, 'V'}, {"verbose", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {0},
 	};
@@ -304,7 +304,7 @@ static void command_show(const struct exerciser *exerciser)
 	if (seen['c'])
 		printf(" --check-every %u", options->check_every);
 	printf("%s%s%s%s %s\n", options->no_direct ? " --no-direct" : "", options->no_mmap ? " --no-mmap" : "",
-		options->sync_direct ? " --sync-direct" : "", options->drop_caches ? " --drop-caches" : "", options->directory);
+		options->writeback ? " --writeback" : "", options->drop_caches ? " --drop-caches" : "", options->directory);
 }
 
 void differ(struct exerciser *exerciser, uint64_t object, uint64_t offset, uint64_t end, const char *format, ...)

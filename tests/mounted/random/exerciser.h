@@ -28,7 +28,7 @@ struct exerciser_options {
 	unsigned nodes;             /* of the model's tree, about: name_exerciser */
 	unsigned xattr_max;         /* bytes of all attributes of a file: name_exerciser */
 	unsigned check_every;       /* operations between comparisons of everything */
-	bool no_direct, no_mmap, sync_direct, drop_caches, verbose;
+	bool no_direct, no_mmap, writeback, drop_caches, verbose;
 	bool flags_seen[128];       /* by the letter that getopt_long returns */
 	const char *save, *verify;  /* the model at the end is written to, or read from, these names with ".<worker>" */
 };
