@@ -34,7 +34,8 @@ static uint32_t setattr_mask(uint32_t valid)
 		mask |= valid & FATTR_ATIME_NOW ? FS_SET_ATIME_NOW : FS_SET_ATIME;
 	if (valid & FATTR_MTIME)
 		mask |= valid & FATTR_MTIME_NOW ? FS_SET_MTIME_NOW : FS_SET_MTIME;
-	return mask;
+	/* Nothing at all is what a chown(2) that names neither owner nor group looks like: it drops suid and sgid, too. */
+	return mask ? mask : FS_SET_KILL_SUIDGID;
 }
 
 MAY_WAIT int front_op_setattr(struct front_request *request)
