@@ -428,7 +428,7 @@ CASE(open_program_open_for_writing_does_not_run, ANYONE)
 
 CASE(open_invalid_flags_and_pointers, ANYONE)
 {
-	FAILS(EFAULT, open((const char *)1, O_RDONLY));
+	FAILS(EFAULT, open(bad_pointer(), O_RDONLY));
 	OK(put("f", ""));
 	const int fd = (int)OK(open("f", O_RDONLY));
 	FAILS(ENOTDIR, openat(fd, "x", O_RDONLY));

@@ -106,6 +106,7 @@ bool filled(const char *buffer, size_t size, unsigned seed);
 bool zeroed(const char *buffer, size_t size);
 char *repeat(char byte, size_t length);                /* a string; never freed */
 void *page_buffer(size_t size);                        /* zeroed, page-aligned; never freed */
+void *bad_pointer(void);                               /* nothing is there, not even for root */
 const char *second_dir(void);                          /* a directory of another filesystem, or the case is skipped */
 const char *read_only_dir(void);                       /* the second argument: the filesystem read-only, with its files */
 

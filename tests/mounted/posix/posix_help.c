@@ -216,6 +216,12 @@ void *page_buffer(size_t size)
 	return buffer;
 }
 
+void *bad_pointer(void)
+{
+	static volatile uintptr_t nowhere = 1; /* not for the compiler to see */
+	return (void *)nowhere;
+}
+
 const char *second_dir(void)
 {
 	static const char *const places[] = {"/dev/shm", "/tmp", "/var/tmp", "/run"};

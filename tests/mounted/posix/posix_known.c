@@ -7,6 +7,11 @@ static const struct known {
 	const char *where;  /* words of which --on must have all, separated by commas */
 	const char *reason;
 } known[] = {
+	{"truncate_drops_an_idle_sgid_outside_of_the_group", "fuse", "the protocol drops sgid with group execution only"},
+	{"write_drops_an_idle_sgid_outside_of_the_group", "fuse", "the protocol drops sgid with group execution only"},
+	{"direct_misaligned_io_is_EINVAL", "fuse", "direct I/O of any alignment is possible"},
+	{"fallocate_collapse_range", "fuse", "the kernel does not pass it on"},
+	{"fallocate_insert_range", "fuse", "the kernel does not pass it on"},
 	{NULL, NULL, NULL},
 };
 
