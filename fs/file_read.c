@@ -99,8 +99,17 @@ static MAY_WAIT int read_ranged(
 	return read_blocks(&call);
 }
 
-int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+struct wanted {
+	void *buffer;
+	uint64_t offset;
+	uint32_t length;
+	bool quietly; /* no access time */
+};
+
+static MAY_WAIT int read_file(struct fs *fs, uint64_t ino, const struct wanted *wanted, uint32_t *out_length)
 {
+	const uint64_t offset = wanted->offset;
+	uint32_t length = wanted->length;
 	*out_length = 0;
 	struct file_op *file;
 	int error = file_begin(fs, ino, false, &file);
@@ -111,13 +120,25 @@ int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t
 	else
 		length = 0;
 	if (!error && length) {
-		error = read_ranged(file, buffer, offset, length, out_length);
+		error = read_ranged(file, wanted->buffer, offset, length, out_length);
 		file_unrange(file);
 	}
 	if (error)
 		*out_length = 0;
-	else
+	else if (!wanted->quietly)
 		inode_accessed(file->inode);
 	file_end(file);
 	return error;
+}
+
+int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+{
+	const struct wanted wanted = {.buffer = buffer, .offset = offset, .length = length};
+	return read_file(fs, ino, &wanted, out_length);
+}
+
+int fs_read_quietly(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+{
+	const struct wanted wanted = {.buffer = buffer, .offset = offset, .length = length, .quietly = true};
+	return read_file(fs, ino, &wanted, out_length);
 }

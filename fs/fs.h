@@ -190,6 +190,9 @@ MAY_WAIT int fs_open(struct fs *fs, uint64_t ino, int flags, const struct fs_cre
 /* Buffers are DMA memory for the path without copies (others are bounced below). @length: bytes wanted, @out_length:
  * bytes read (short only at end of file). Holes read as zero. */
 MAY_WAIT int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length);
+/* The same, and the access time stays what it is (O_NOATIME). */
+MAY_WAIT int fs_read_quietly(
+	struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length);
 enum fs_write_flags {
 	FS_WRITE_DSYNC = 1 << 0,    /* durable before the answer, like O_DSYNC */
 	FS_WRITE_SYNC = 1 << 1,

@@ -85,7 +85,10 @@ MAY_WAIT int front_op_read(struct front_request *request)
 	if (!buffer)
 		return -ENOMEM;
 	uint32_t length = 0;
-	int error = fs_read(request->session->fs, request->header->nodeid, buffer, in->offset, in->size, &length);
+	struct fs *fs = request->session->fs;
+	uint64_t ino = request->header->nodeid;
+	int error = in->flags & O_NOATIME ? fs_read_quietly(fs, ino, buffer, in->offset, in->size, &length)
+					  : fs_read(fs, ino, buffer, in->offset, in->size, &length);
 	if (error)
 		return error;
 	assert(length <= in->size);
@@ -107,7 +110,8 @@ static uint32_t write_flags(const struct front_session *session, const struct fu
 	/* O_SYNC contains O_DSYNC's bit. */
 	if (in->flags & O_DSYNC && !fsync_follows(session, in))
 		flags |= (in->flags & O_SYNC) == O_SYNC ? FS_WRITE_SYNC : FS_WRITE_DSYNC;
-	if (in->write_flags & FUSE_WRITE_CACHE)
+	/* Without writeback it comes from a shared mapping, and the kernel expects us to note when. */
+	if ((in->write_flags & FUSE_WRITE_CACHE) && (session->negotiated & FUSE_WRITEBACK_CACHE))
 		flags |= FS_WRITE_CACHE;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		flags |= FS_WRITE_KILL_SUIDGID;

@@ -123,6 +123,11 @@ int fs_read(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t
 	return memfs_leave(fs, 0);
 }
 
+int fs_read_quietly(struct fs *fs, uint64_t ino, void *buffer, uint64_t offset, uint32_t length, uint32_t *out_length)
+{
+	return fs_read(fs, ino, buffer, offset, length, out_length);
+}
+
 int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, uint32_t length, uint32_t flags,
 	const struct fs_cred *cred, uint32_t *out_length)
 {
