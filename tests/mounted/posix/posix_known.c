@@ -12,6 +12,7 @@ static const struct known {
 	{"direct_misaligned_io_is_EINVAL", "fuse", "direct I/O of any alignment is possible"},
 	{"fallocate_collapse_range", "fuse", "the kernel does not pass it on"},
 	{"fallocate_insert_range", "fuse", "the kernel does not pass it on"},
+	{"times_reading_from_the_page_cache_moves_atime", "fuse", "the filesystem does not hear of such reads"},
 	{NULL, NULL, NULL},
 };
 
