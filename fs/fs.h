@@ -220,8 +220,9 @@ MAY_WAIT int fs_xattr_get(struct fs *fs, uint64_t ino, struct fs_name name, void
 MAY_WAIT int fs_xattr_set(struct fs *fs, uint64_t ino, struct fs_name name, const void *value, uint32_t length, int flags,
 	const struct fs_cred *cred);
 MAY_WAIT int fs_xattr_remove(struct fs *fs, uint64_t ino, struct fs_name name);
-/* Zero-terminated names one after another; size 0 asks for the length. */
-MAY_WAIT int fs_xattr_list(struct fs *fs, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length);
+/* Zero-terminated names one after another; size 0 asks for the length. "trusted." is for the privileged to know. */
+MAY_WAIT int fs_xattr_list(struct fs *fs, uint64_t ino, const struct fs_cred *cred, char *buffer, uint32_t size,
+	uint32_t *out_length);
 
 /* ---- the whole ---- */
 struct fs_statfs {

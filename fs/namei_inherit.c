@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a new inode takes from its directory: the group and setgid of a setgid directory, and its default ACL.
+ * What a new inode takes from its directory: the group and setgid of a setgid directory, file flags, and its default
+ * ACL.
  *
  *   default ACL | permissions wanted, cut down by | access ACL                        | default ACL
  *   none        | the umask                       | none                              | none
@@ -14,6 +15,17 @@
 #include "fs/namei.h"
 #include "fs/xattr.h"
 
+/* As on ext4: what says how to treat files goes down the tree, what forbids something does not. */
+static uint32_t inherit_flags(const struct inode *directory, uint32_t mode)
+{
+	uint32_t handed_down = INODE_NODUMP | INODE_NOATIME;
+	if (S_ISREG(mode) || S_ISDIR(mode))
+		handed_down |= INODE_SYNC;
+	if (S_ISDIR(mode))
+		handed_down |= INODE_DIRSYNC;
+	return le32_get(directory->disk.flags) & handed_down;
+}
+
 static uint32_t inherit_ids(struct inode *directory, uint32_t mode, const struct fs_cred *cred, struct disk_inode *disk)
 {
 	const bool setgid = inode_mode(directory) & S_ISGID;
@@ -22,6 +34,7 @@ static uint32_t inherit_ids(struct inode *directory, uint32_t mode, const struct
 
 	disk->uid = le32_set(cred->uid);
 	disk->gid = le32_set(gid);
+	disk->flags = le32_set(inherit_flags(directory, mode));
 	if (S_ISLNK(mode))
 		return (uint32_t)S_IFLNK | XATTR_ACL_MODE_BITS;
 	mode &= S_IFMT | 07777;

@@ -183,45 +183,54 @@ static const struct prefix *prefix_of(unsigned namespace)
 	return NULL;
 }
 
-/* Adds the area's names; what does not fit is only counted. */
-static void list_area(const struct xattr_area *area, char *buffer, uint32_t size, uint32_t *length)
+struct listing {
+	char *buffer;
+	uint32_t size, length;
+	bool trusted; /* the caller may know of these */
+};
+
+/* Adds a name; what does not fit is only counted. */
+static void list_record(struct listing *listing, const struct disk_xattr *record)
 {
-	for (unsigned at = 0; at < area->bytes;) {
-		const struct disk_xattr *record = xattr_record(area, at);
-		const struct prefix *prefix = prefix_of(record->namespace);
-		const unsigned bytes = prefix->length + record->name_length + 1;
-		if (*length + bytes <= size) {
-			memcpy(buffer + *length, prefix->text, prefix->length);
-			memcpy(buffer + *length + prefix->length, record->name, record->name_length);
-			buffer[*length + bytes - 1] = 0;
-		}
-		*length += bytes;
-		at += xattr_record_bytes(record);
-	}
+	const struct prefix *prefix = prefix_of(record->namespace);
+	const unsigned bytes = prefix->length + record->name_length + 1;
+	const uint32_t before = listing->length;
+	if (record->namespace == XATTR_TRUSTED && !listing->trusted)
+		return;
+	listing->length += bytes;
+	if (listing->length > listing->size)
+		return;
+	char *at = listing->buffer + before;
+	memcpy(at, prefix->text, prefix->length);
+	memcpy(at + prefix->length, record->name, record->name_length);
+	at[bytes - 1] = 0;
 }
 
-MAY_WAIT static int list_all(struct inode *inode, char *buffer, uint32_t size, uint32_t *out_length)
+MAY_WAIT static int list_all(struct inode *inode, struct listing *listing)
 {
 	struct xattr_area area;
 	int error = 0;
 
 	xattr_area_first(inode, &area);
-	*out_length = 0;
 	while (!error && area.records) {
-		list_area(&area, buffer, size, out_length);
+		for (unsigned at = 0; at < area.bytes; at += xattr_record_bytes(xattr_record(&area, at)))
+			list_record(listing, xattr_record(&area, at));
 		error = xattr_area_next(inode, &area);
 	}
-	return error || !size || *out_length <= size ? error : -ERANGE;
+	return error || !listing->size || listing->length <= listing->size ? error : -ERANGE;
 }
 
-MAY_WAIT int fs_xattr_list(struct fs *fs, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length)
+MAY_WAIT int fs_xattr_list(struct fs *fs, uint64_t ino, const struct fs_cred *cred, char *buffer, uint32_t size,
+	uint32_t *out_length)
 {
+	struct listing listing = {.buffer = buffer, .size = size, .trusted = cred->privileged};
 	struct inode_lock lock = {.ino = ino};
 	int error = inode_lock_many(fs, &lock, 1);
 
 	if (error)
 		return error;
-	error = list_all(lock.inode, buffer, size, out_length);
+	error = list_all(lock.inode, &listing);
+	*out_length = listing.length;
 	inode_unlock_many(fs, &lock, 1);
 	return error;
 }

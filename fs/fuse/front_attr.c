@@ -163,7 +163,8 @@ MAY_WAIT static int read_xattr(struct front_request *request, bool list)
 	struct fs *fs = request->session->fs;
 	uint64_t ino = request->header->nodeid;
 	uint32_t length = 0;
-	int error = list ? fs_xattr_list(fs, ino, buffer, size, &length)
+	const struct fs_cred cred = front_cred(request);
+	int error = list ? fs_xattr_list(fs, ino, &cred, buffer, size, &length)
 			 : fs_xattr_get(fs, ino, request->call.name[0], buffer, size, &length);
 	if (error)
 		return error;

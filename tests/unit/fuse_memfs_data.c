@@ -281,7 +281,8 @@ int fs_xattr_remove(struct fs *fs, uint64_t ino, struct fs_name name)
 	return memfs_leave(fs, 0);
 }
 
-int fs_xattr_list(struct fs *fs, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length)
+int fs_xattr_list(
+	struct fs *fs, uint64_t ino, const struct fs_cred *cred, char *buffer, uint32_t size, uint32_t *out_length)
 {
 	struct memnode *node;
 	int error = memfs_enter(fs, ino, &node);

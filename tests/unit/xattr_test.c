@@ -91,12 +91,14 @@ static uint64_t blocks_counted(const struct model *model)
 	return blocks;
 }
 
+static const struct fs_cred root = {.privileged = true};
+
 static void model_compare(struct model *model)
 {
 	uint32_t length, expected = 0;
 	static char list[65536];
 
-	assert_int_equal(fs_xattr_list(&fake.fs, model->inode->ino, list, sizeof(list), &length), 0);
+	assert_int_equal(fs_xattr_list(&fake.fs, model->inode->ino, &root, list, sizeof(list), &length), 0);
 	for (unsigned i = 0; i < NAMES; i++) {
 		const struct attribute *attribute = &model->attributes[i];
 		bool listed = false;
@@ -106,7 +108,7 @@ static void model_compare(struct model *model)
 		expected += attribute->present ? (uint32_t)strlen(attribute->name) + 1 : 0;
 	}
 	assert_int_equal(length, expected);
-	assert_int_equal(fs_xattr_list(&fake.fs, model->inode->ino, NULL, 0, &length), 0);
+	assert_int_equal(fs_xattr_list(&fake.fs, model->inode->ino, &root, NULL, 0, &length), 0);
 	assert_int_equal(length, expected);
 	const uint64_t blocks = blocks_counted(model);
 	assert_int_equal(fake.used_blocks, blocks);
