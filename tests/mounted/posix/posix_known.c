@@ -13,6 +13,9 @@ static const struct known {
 	{"fallocate_collapse_range", "fuse", "the kernel does not pass it on"},
 	{"fallocate_insert_range", "fuse", "the kernel does not pass it on"},
 	{"times_reading_from_the_page_cache_moves_atime", "fuse", "the filesystem does not hear of such reads"},
+	{"flags_immutable_is_told_by_access", "fuse", "the kernel judges access(2) by itself and knows no file flags"},
+	{"flags_append_file_keeps_its_openings_appending", "fuse", "fcntl(2) ends in the kernel, which knows no file flags"},
+	{"flags_statx_shows_them", "fuse", "the kernel drops them from the answer"},
 	{NULL, NULL, NULL},
 };
 
