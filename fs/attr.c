@@ -82,7 +82,12 @@ static int attr_check(const struct inode *inode, const struct fs_attr *attr, uin
 		if ((attr->flags ^ flags) & guarded && !cred->privileged)
 			return -EPERM;
 	}
-	const uint32_t now_only = FS_SET_ATIME_NOW | FS_SET_MTIME_NOW | FS_SET_CTIME | FS_SET_FLAGS;
+	uint32_t now_only = FS_SET_ATIME_NOW | FS_SET_MTIME_NOW | FS_SET_CTIME | FS_SET_FLAGS;
+	const uint32_t written = FS_SET_WRITTEN | FS_SET_MTIME | FS_SET_CTIME;
+	if (mask & FS_SET_WRITTEN && !(mask & ~written))
+		return 0;
+	if (mask & FS_SET_WRITTEN)
+		now_only |= written;
 	if (flags & INODE_IMMUTABLE && mask & ~(uint32_t)FS_SET_FLAGS)
 		return -EPERM;
 	return flags & INODE_APPEND && mask & ~now_only ? -EPERM : 0;

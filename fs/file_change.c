@@ -11,8 +11,6 @@ bool file_kill_suidgid(struct disk_inode *disk, bool apply)
 {
 	uint32_t mode = le16_get(disk->mode);
 	const uint32_t before = mode;
-	if (S_ISDIR(mode))
-		return false; /* there sgid means inheritance */
 	mode &= ~(uint32_t)S_ISUID;
 	if (mode & S_IXGRP)
 		mode &= ~(uint32_t)S_ISGID;

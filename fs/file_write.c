@@ -196,7 +196,8 @@ static int write_check(const struct file_op *file, uint64_t offset, uint32_t fla
 {
 	if (flags & FS_WRITE_APPEND)
 		return 0;
-	if (le32_get(file->inode->disk.flags) & INODE_APPEND && offset < inode_size(file->inode))
+	const bool append_only = le32_get(file->inode->disk.flags) & INODE_APPEND;
+	if (append_only && offset < inode_size(file->inode) && !(flags & FS_WRITE_CACHE))
 		return -EPERM;
 	return offset >= FS_FILE_SIZE_MAX ? -EFBIG : 0;
 }
@@ -244,7 +245,10 @@ int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, u
 	(void)cred;
 	*out_length = 0;
 	struct file_op *file;
-	int error = file_begin(fs, ino, true, &file);
+	/* A page that is dirty goes to the disk, also when the file has become immutable since. */
+	int error = flags & FS_WRITE_CACHE ? fs_may_begin(fs) : 0;
+	if (!error)
+		error = file_begin(fs, ino, !(flags & FS_WRITE_CACHE), &file);
 	if (error)
 		return error;
 	error = write_check(file, offset, flags);
@@ -257,7 +261,7 @@ int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, u
 		file->now = fs_now();
 		file->write = (struct file_write){.buffer = buffer, .start = start, .offset = start,
 			.end = MIN(start + length, FS_FILE_SIZE_MAX), .append = append,
-			.times = flags & FS_WRITE_CACHE ? 0 : INODE_MTIME | INODE_CTIME, .kill_suidgid = kill};
+			.times = flags & FS_WRITE_NO_TIMES ? 0 : INODE_MTIME | INODE_CTIME, .kill_suidgid = kill};
 		error = write_all(file);
 		if (!error)
 			error = write_durable(file, flags);

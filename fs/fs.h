@@ -178,6 +178,7 @@ enum fs_setattr_mask {
 	                               * nothing on a directory */
 	FS_SET_FLAGS = 1 << 10,       /* FS_IOC_SETFLAGS bits */
 	FS_SET_KEEP_TIMES = 1 << 11,  /* a new size alone changes no times: the kernel's writeback cache owns them */
+	FS_SET_WRITTEN = 1 << 12,     /* with MTIME: it tells of writes that were allowed, file flags notwithstanding */
 };
 MAY_WAIT int fs_setattr(struct fs *fs, uint64_t ino, const struct fs_attr *attr, uint32_t mask, const struct fs_cred *cred,
 	struct fs_attr *out);
@@ -198,7 +199,8 @@ enum fs_write_flags {
 	FS_WRITE_SYNC = 1 << 1,
 	FS_WRITE_KILL_SUIDGID = 1 << 2,
 	FS_WRITE_APPEND = 1 << 3,   /* offset is ignored: end of file, atomically */
-	FS_WRITE_CACHE = 1 << 4,    /* from the kernel's writeback cache: mtime and size are the kernel's */
+	FS_WRITE_CACHE = 1 << 4,    /* out of the kernel's page cache: whether file flags forbid it was judged before */
+	FS_WRITE_NO_TIMES = 1 << 5, /* mtime and ctime are the kernel's */
 };
 MAY_WAIT int fs_write(struct fs *fs, uint64_t ino, const void *buffer, uint64_t offset, uint32_t length, uint32_t flags,
 	const struct fs_cred *cred, uint32_t *out_length);

@@ -16,6 +16,7 @@
  * | access ACL: mode; chmod: the ACL    | the kernel drops attributes and ACLs itself                                |
  * | suid/sgid killed by write,          | nobody: the front end tells the kernel (forget_attributes) before          |
  * |   O_TRUNC, fallocate, copy          |   it answers; only once a suid or sgid file was seen                       |
+ * | writeback: blocks after a write     | nobody: forget_attributes before the answer                                |
  * | file flags (chattr): ctime          | nobody: forget_attributes before the answer                                |
  * | FS_IOC_SHUTDOWN, device removed     | not undone: what is cached stays readable, the rest answers errors         |
  */

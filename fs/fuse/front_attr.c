@@ -17,7 +17,7 @@ MAY_WAIT int front_op_getattr(struct front_request *request)
 }
 
 /* chown(path, -1, -1) names nothing to be changed, but takes suid and sgid away as every chown does. Nothing else sends this. */
-static uint32_t setattr_mask(uint32_t valid)
+static uint32_t setattr_mask(const struct front_session *session, uint32_t valid)
 {
 	const uint32_t named = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME;
 	static const struct {
@@ -34,8 +34,10 @@ static uint32_t setattr_mask(uint32_t valid)
 		mask |= valid & FATTR_ATIME_NOW ? FS_SET_ATIME_NOW : FS_SET_ATIME;
 	if (valid & FATTR_MTIME)
 		mask |= valid & FATTR_MTIME_NOW ? FS_SET_MTIME_NOW : FS_SET_MTIME;
-	/* Nothing at all is what a chown(2) that names neither owner nor group looks like: it drops suid and sgid, too. */
-	return mask ? mask : FS_SET_KILL_SUIDGID;
+	/* Under writeback this may be the time of the last write(2), or a "now" that the kernel looked up by itself. */
+	if ((mask & FS_SET_MTIME) && (session->negotiated & FUSE_WRITEBACK_CACHE))
+		mask |= FS_SET_WRITTEN;
+	return mask;
 }
 
 MAY_WAIT int front_op_setattr(struct front_request *request)
@@ -55,7 +57,7 @@ MAY_WAIT int front_op_setattr(struct front_request *request)
 	};
 	struct fs_cred cred = front_cred(request);
 	struct fs_attr now;
-	uint32_t mask = setattr_mask(in->valid);
+	uint32_t mask = setattr_mask(request->session, in->valid);
 	if (in->valid & FATTR_SIZE && request->session->negotiated & FUSE_WRITEBACK_CACHE)
 		mask |= FS_SET_KEEP_TIMES;
 	int error = fs_setattr(request->session->fs, request->header->nodeid, &wanted, mask, &cred, &now);

@@ -111,11 +111,18 @@ static uint32_t write_flags(const struct front_session *session, const struct fu
 	if (in->flags & O_DSYNC && !fsync_follows(session, in))
 		flags |= (in->flags & O_SYNC) == O_SYNC ? FS_WRITE_SYNC : FS_WRITE_DSYNC;
 	/* Without writeback it comes from a shared mapping, and the kernel expects us to note when. */
-	if ((in->write_flags & FUSE_WRITE_CACHE) && (session->negotiated & FUSE_WRITEBACK_CACHE))
-		flags |= FS_WRITE_CACHE;
+	if (in->write_flags & FUSE_WRITE_CACHE)
+		flags |= FS_WRITE_CACHE | (session->negotiated & FUSE_WRITEBACK_CACHE ? FS_WRITE_NO_TIMES : 0);
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		flags |= FS_WRITE_KILL_SUIDGID;
 	return flags;
+}
+
+/* Under writeback the kernel asks for no attributes after its writes, but the blocks that it has cached grow with them. */
+MAY_WAIT static uint64_t blocks_of(struct front_request *request, uint64_t ino)
+{
+	struct fs_attr attr;
+	return fs_getattr(request->session->fs, ino, &attr) ? 0 : attr.blocks_512;
 }
 
 MAY_WAIT int front_op_write(struct front_request *request)
@@ -129,8 +136,12 @@ MAY_WAIT int front_op_write(struct front_request *request)
 	struct fs_cred cred = front_cred(request);
 	uint32_t flags = write_flags(request->session, in);
 	bool stale = (flags & FS_WRITE_KILL_SUIDGID) && privilege_bits_at_stake(request, ino);
+	const bool behind = flags & FS_WRITE_NO_TIMES;
+	const uint64_t blocks = behind ? blocks_of(request, ino) : 0;
 	uint32_t length = 0;
 	int error = fs_write(fs, ino, request->call.data, in->offset, in->size, flags, &cred, &length);
+	if (behind && blocks_of(request, ino) != blocks)
+		stale = true;
 	if (stale)
 		front_forget_attributes(request, ino);
 	if (error)
