@@ -108,12 +108,25 @@ def comes_to_an_end(name):
     image.umount()
 
 
-add_case('ext4, root', on_ext4)
-add_case('ext4, user', lambda: on_ext4('--as', USER))
-for _name, _options, _target in (('plain', '', ''), ('reactors', 'reactors=2', '')):
-    add_case(f'{_name}: root', lambda name=_name, options=_options, target=_target: on_lanefs(name, options, target))
-    add_case(f'{_name}: user', lambda name=_name, options=_options, target=_target:
-             on_lanefs(name, options, target, '--as', USER))
+# name, mount options, target, as whom, which cases
+RUNS = [
+    ('plain', '', '', ('root', 'user'), ()),
+    ('reactors', 'reactors=2', '', ('root', 'user'), ()),
+    ('writeback', 'writeback', '', ('root',), ()),
+    ('noopen', 'noopen', '', ('root', 'user'), ()),
+    ('both', 'reactors=2,writeback,noopen', '', ('root',), ()),
+    ('strictatime', 'strictatime', '', ('root',), ('--only', 'times_')),
+    ('noatime', 'noatime', '', ('root',), ('--only', 'times_')),
+    ('nvme', 'reactors=2', 'emu:', ('root',), ()),
+]
+AS = {'root': (), 'user': ('--as', USER)}
+
+for _who, _arguments in AS.items():
+    add_case(f'ext4: {_who}', lambda arguments=_arguments: on_ext4(*arguments))
+for _name, _options, _target, _people, _which in RUNS:
+    for _who in _people:
+        add_case(f'{_name}: {_who}', lambda name=_name, options=_options, target=_target, arguments=AS[_who] + _which:
+                 on_lanefs(name, options, target, *arguments))
     add_case(f'{_name}: the image is whole; read-only', lambda name=_name: comes_to_an_end(name))
 
 if __name__ == '__main__':

@@ -90,8 +90,6 @@ CASE(flags_immutable_file_cannot_be_changed, ROOT)
 	OK(setxattr("f", "user.a", "x", 1, 0));
 	const int fd = (int)OK(open("f", O_RDWR));
 	OK(set_flags("f", FS_IMMUTABLE_FL));
-	FAILS(EPERM, open("f", O_WRONLY));
-	FAILS(EPERM, open("f", O_RDWR));
 	FAILS(EPERM, open("f", O_RDONLY | O_TRUNC));
 	FAILS(EPERM, truncate("f", 0));
 	FAILS(EPERM, ftruncate(fd, 0));
@@ -108,6 +106,16 @@ CASE(flags_immutable_file_cannot_be_changed, ROOT)
 	CHECK(holds("f", "content"));
 	OK(set_flags("f", 0));
 	OK(unlink("f"));
+}
+
+CASE(flags_immutable_file_is_not_opened_for_writing, ROOT)
+{
+	OK(put("f", "content"));
+	OK(set_flags("f", FS_IMMUTABLE_FL));
+	FAILS(EPERM, open("f", O_WRONLY));
+	FAILS(EPERM, open("f", O_RDWR));
+	OK(open("f", O_RDONLY));
+	OK(set_flags("f", 0));
 }
 
 CASE(flags_immutable_touch_is_EPERM, ROOT)
@@ -173,8 +181,6 @@ CASE(flags_append_file_grows_only, ROOT)
 {
 	OK(put("f", "abc"));
 	OK(set_flags("f", FS_APPEND_FL));
-	FAILS(EPERM, open("f", O_WRONLY));
-	FAILS(EPERM, open("f", O_RDWR));
 	FAILS(EPERM, open("f", O_WRONLY | O_APPEND | O_TRUNC));
 	const int fd = (int)OK(open("f", O_RDWR | O_APPEND));
 	EQ(write(fd, "d", 1), 1);
@@ -193,12 +199,49 @@ CASE(flags_append_file_grows_only, ROOT)
 	OK(set_flags("f", 0));
 }
 
+CASE(flags_append_file_is_not_opened_for_overwriting, ROOT)
+{
+	OK(put("f", "abc"));
+	OK(set_flags("f", FS_APPEND_FL));
+	FAILS(EPERM, open("f", O_WRONLY));
+	FAILS(EPERM, open("f", O_RDWR));
+	OK(open("f", O_WRONLY | O_APPEND));
+	OK(set_flags("f", 0));
+}
+
 CASE(flags_append_file_keeps_its_openings_appending, ROOT)
 {
 	OK(put("f", "abc"));
 	const int fd = (int)OK(open("f", O_RDWR | O_APPEND));
 	OK(set_flags("f", FS_APPEND_FL));
 	FAILS(EPERM, fcntl(fd, F_SETFL, 0));
+	OK(set_flags("f", 0));
+}
+
+CASE(flags_immutable_after_writing_keeps_what_was_written, ROOT)
+{
+	const int fd = create_open("f");
+	EQ(write(fd, "written", 7), 7);
+	OK(set_flags("f", FS_IMMUTABLE_FL));
+	OK(fsync(fd));
+	CHECK(holds("f", "written"));
+	OK(set_flags("f", 0));
+}
+
+CASE(flags_immutable_after_mapped_writing_keeps_it, ROOT)
+{
+	const int fd = create_open("f");
+	OK(ftruncate(fd, PAGE));
+	char *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(at != MAP_FAILED);
+	at[0] = 'x';
+	OK(set_flags("f", FS_IMMUTABLE_FL));
+	OK(msync(at, PAGE, MS_SYNC));
+	OK(fsync(fd));
+	EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	char byte;
+	EQ(pread(fd, &byte, 1, 0), 1);
+	EQ(byte, 'x');
 	OK(set_flags("f", 0));
 }
 
