@@ -6,8 +6,9 @@
  * apply. Call under inode->lock: shared to search, exclusive to plan and apply.
  *
  * In every inner node the first key is the lower end of the node's own key range (0 on the leftmost path), so a child's
- * range is [its key, the next key). A node is not merged with its neighbours when it becomes small; it is freed when it
- * is empty, and an inner root with one child gives way to the child.
+ * range is [its key, the next key). A leaf that shrinks to a sixth joins a neighbour under the same parent when the two fill
+ * half of one at most. Inner nodes are not merged; they are freed when they are empty, and an inner root with one
+ * child gives way to the child.
  */
 #ifndef LANEFS_FS_TREE_H
 #define LANEFS_FS_TREE_H
@@ -64,6 +65,7 @@ struct tree_change {
 	bool collapse;                              /* the root gives way to new_root */
 	uint64_t new_root;
 	unsigned new_root_level;
+	struct buf *merge_keep, *merge_gone;        /* the leaf and a neighbour: the first gets the records of both */
 	unsigned widen_level;                       /* level of the separator that moves to @high; 0: none */
 	struct buf *chain[FS_TREE_LEVEL_MAX];       /* leftmost path below the right neighbour: first keys change */
 	unsigned chain_count, chain_freed;          /* the first chain_freed are freed by collapse */

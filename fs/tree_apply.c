@@ -121,7 +121,7 @@ static struct tree_pointer inner_split(struct tx_part *part, struct tree_change 
 	return (struct tree_pointer){.key = to[0].key, .child = le64_set(right->block)};
 }
 
-/* ---- the four kinds of change ---- */
+/* ---- the kinds of change ---- */
 
 static void apply_split(struct tx_part *part, struct tree_change *change)
 {
@@ -176,6 +176,25 @@ static void apply_removal(struct tx_part *part, struct tree_change *change)
 	inner_set_count(part, parent, count - 1);
 }
 
+static void apply_merge(struct tx_part *part, struct tree_change *change)
+{
+	struct buf *parent = change->path[1];
+	struct tree_pointer *pointers = tree_pointers(parent);
+	const unsigned count = le16_get(tree_node_of(parent)->count);
+	const unsigned slot = tree_slot(tree_node_of(parent), change->key) + (change->merge_keep == change->path[0]);
+
+	tx_kill(part, change->merge_gone);
+	node_set_records(part, change->merge_keep, change->records, change->bytes, change->count);
+	if (change->collapse) {
+		tx_kill(part, parent);
+		root_set(change->tree.inode, change->merge_keep->block, 0);
+		return;
+	}
+	memmove(pointers + slot, pointers + slot + 1, (count - slot - 1) * sizeof(*pointers));
+	node_dirty_payload(part, parent, slot * sizeof(*pointers), (count - 1) * sizeof(*pointers));
+	inner_set_count(part, parent, count - 1);
+}
+
 static void fork_clear(struct inode *inode)
 {
 	memset(inode->disk.fork, 0, inode_fork_capacity(inode));
@@ -211,6 +230,8 @@ void tree_apply(struct tx_part *part, struct tree_change *change)
 		apply_emptied(part, change);
 	else if (change->split_levels)
 		apply_split(part, change);
+	else if (change->merge_gone)
+		apply_merge(part, change);
 	else
 		node_set_records(part, change->path[0], change->records, change->bytes, change->count);
 }

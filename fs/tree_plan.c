@@ -11,6 +11,7 @@
  *               first, the next child inherits the key range, and the first keys down that child's left edge follow.
  *   collapsing  a root that is left with one child is freed, and so on down.
  *   emptied     the path was all there was: every node of it is freed.
+ *   merging     the leaf and its neighbour become one: the right one of the two is freed, and the parent loses its pointer.
  *   widening    the separator at the leaf's upper end moves up, and the first keys down the left edge behind it follow.
  */
 #include "fs/tree.h"
@@ -250,6 +251,76 @@ MAY_WAIT static int plan_widen(struct tx_part *part, struct tree_change *change)
 	return error;
 }
 
+/* ---- merging ---- */
+
+/* A leaf that has become small, and may be joined with a neighbour: it is one change by itself. Small enough that a tree
+ * of which half was removed keeps its leaves, and has room for as much again on a full filesystem. */
+static bool merge_wanted(const struct tree_change *change)
+{
+	const unsigned before = le16_get(tree_node_of(change->path[0])->bytes);
+
+	return !change->keep_root && !change->after && !change->high && change->levels > 1 && change->bytes < before &&
+		change->bytes <= tree_node_bytes() / 6 && le16_get(tree_node_of(change->path[1])->count) > 1;
+}
+
+/* The records of both, in order; NULL without room, with some left for the other changes of the part. */
+static uint8_t *merge_records(struct tx_part *part, const struct tree_change *change, const struct tree_node *other,
+	bool other_first)
+{
+	const unsigned other_bytes = le16_get(other->bytes);
+	const unsigned room = TX_SCRATCH_BYTES - FS_NODE_BYTES - FS_DIRENT_MAX;
+	uint8_t *records = part->scratch_used + change->bytes + other_bytes <= room ?
+		tx_scratch(part, change->bytes + other_bytes) : NULL;
+
+	if (records) {
+		memcpy(records + (other_first ? other_bytes : 0), change->records, change->bytes);
+		memcpy(records + (other_first ? 0 : change->bytes), other->payload, other_bytes);
+	}
+	return records;
+}
+
+/* No reason to fail the change: there is no room in the transaction, or the neighbour is damaged. The leaf stays small. */
+static int merge_excuse(int error)
+{
+	return error == -E2BIG || error == -EUCLEAN ? 0 : error;
+}
+
+MAY_WAIT static int plan_merge(struct tx_part *part, struct tree_change *change)
+{
+	const struct tree_node *parent = tree_node_of(change->path[1]);
+	const unsigned slot = tree_slot(parent, change->key), count = le16_get(parent->count);
+	const bool left = slot + 1 == count;
+	struct buf *other;
+	int error = node_pin(part, change, le64_get(tree_pointers(change->path[1])[left ? slot - 1 : slot + 1].child), 0, &other);
+
+	if (error)
+		return merge_excuse(error);
+	const struct tree_node *node = tree_node_of(other);
+	if (change->bytes + le16_get(node->bytes) > tree_node_bytes() / 2)
+		return 0;
+	uint8_t *records = merge_records(part, change, node, left);
+	struct buf *keep = left ? other : change->path[0], *gone = left ? change->path[0] : other;
+	if (!records)
+		return 0;
+	error = tx_free(part, (struct run){.block = gone->block, .count = 1}, RUN_METADATA);
+	if (error)
+		return merge_excuse(error);
+	change->blocks_delta--;
+	change->merge_keep = keep;
+	change->merge_gone = gone;
+	change->records = records;
+	change->bytes += le16_get(node->bytes);
+	change->count += le16_get(node->count);
+	if (count > 2 || change->levels > 2)
+		return 0;
+	error = tx_free(part, (struct run){.block = change->path[1]->block, .count = 1}, RUN_METADATA);
+	if (error)
+		return merge_excuse(error);
+	change->blocks_delta--;
+	change->collapse = true;
+	return 0;
+}
+
 MAY_WAIT int tree_plan(struct tx_part *part, struct tree_change *change)
 {
 	int error = path_pin(part, change);
@@ -264,6 +335,8 @@ MAY_WAIT int tree_plan(struct tx_part *part, struct tree_change *change)
 		error = plan_widen(part, change);
 	if (!error && change->bytes > tree_node_bytes())
 		error = plan_split(part, change);
+	else if (!error && merge_wanted(change))
+		error = plan_merge(part, change);
 	return error;
 }
 

@@ -206,9 +206,41 @@ static void test_no_file_is_larger_than_the_limit(void **state)
 	machine_stop(&m);
 }
 
+/* What remains of a directory that was large takes little, and is all there. */
+static void test_a_directory_shrinks_with_its_entries(void **state)
+{
+	enum { ENTRIES = 4000, KEPT = 40 };
+	struct machine m;
+	struct fs_entry entry;
+	struct fs_attr full, small;
+	machine_start(&m, owners, MIB(64));
+	const uint64_t directory = make(&m, ROOT, "d", S_IFDIR | 0700), file = make(&m, ROOT, "file", S_IFREG | 0600);
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		assert_int_equal(call_link(&m, directory, numbered("entry-with-a-name-", i), file, &entry), 0);
+		call_forget(&m, file, 1);
+	}
+	assert_int_equal(call_getattr(&m, directory, &full), 0);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		if (i % (ENTRIES / KEPT))
+			assert_int_equal(call_unlink(&m, directory, numbered("entry-with-a-name-", i)), 0);
+	assert_int_equal(call_getattr(&m, directory, &small), 0);
+	assert_true(full.blocks_512 / 8 > 50);
+	assert_true(small.blocks_512 / 8 <= 6);
+	assert_int_equal(small.size, small.blocks_512 * 512);
+	machine_remount(&m);
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		const int error = call_lookup(&m, directory, numbered("entry-with-a-name-", i), &entry);
+		assert_int_equal(error, i % (ENTRIES / KEPT) ? -ENOENT : 0);
+		if (!error)
+			call_forget(&m, file, 1);
+	}
+	machine_stop(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_directory_shrinks_with_its_entries),
 		cmocka_unit_test(test_65000_links_to_one_file),
 		cmocka_unit_test(test_no_more_links_than_the_limit),
 		cmocka_unit_test(test_full_of_empty_files),

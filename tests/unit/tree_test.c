@@ -312,6 +312,59 @@ static void test_damaged_level_is_corruption(void **state)
 	fake_fini();
 }
 
+/* Removes all but every tenth key, in any order: leaves of one record each would be sixty. */
+static void test_small_leaves_are_merged(void **state)
+{
+	struct model model;
+
+	model_init(&model);
+	for (uint64_t key = 0; key < KEYS; key++)
+		assert_int_equal(model_change(&model, UINT64_MAX, key), 0);
+	for (uint64_t i = 0; i < KEYS; i++) {
+		const uint64_t key = i * 7 % KEYS; /* every one once */
+		if (key % 10 && model.present[key])
+			assert_int_equal(model_change(&model, key, UINT64_MAX), 0);
+	}
+	for (uint64_t key = 0; key < KEYS; key++)
+		if (key % 10 && model.present[key])
+			assert_int_equal(model_change(&model, key, UINT64_MAX), 0);
+	model_compare(&model);
+	assert_int_equal(model.count, KEYS / 10);
+	assert_true(fake.used_blocks <= 45);
+	fake_fini();
+}
+
+static void test_a_damaged_neighbour_does_not_keep_records(void **state)
+{
+	struct model model;
+	struct tree_leaf leaf, neighbour;
+
+	model_init(&model);
+	for (uint64_t key = 0; key < 30; key++)
+		assert_int_equal(model_change(&model, UINT64_MAX, key), 0);
+	const struct tree tree = tree_of(model.inode);
+	assert_int_equal(tree_find_leaf(&tree, 3, &leaf), 0);
+	assert_int_equal(tree_find_leaf(&tree, leaf.high, &neighbour), 0);
+	struct tree_node *node = (struct tree_node *)neighbour.buf->data;
+	buf_put(&fake.owner, leaf.buf);
+	buf_put(&fake.owner, neighbour.buf);
+	/* Damaged, but so that its verifier is content; and as if it had been logged like that. */
+	struct fake_block *block = &fake_blocks[neighbour.buf->block];
+	const struct tree_node sound = *node;
+	node->level = le16_set(1);
+	node->count = le16_set(1);
+	node->bytes = le16_set(sizeof(struct tree_pointer));
+	memcpy(node->payload, &(struct tree_pointer){.key = le64_set(leaf.high), .child = le64_set(leaf.buf->block)},
+		sizeof(struct tree_pointer));
+	memcpy(block->snapshot, node, sizeof(*node));
+	for (uint64_t key = leaf.low; key + 1 < leaf.high; key++)
+		assert_int_equal(model_change(&model, key, UINT64_MAX), 0);
+	memcpy(node, &sound, sizeof(sound));
+	memcpy(block->snapshot, &sound, sizeof(sound));
+	model_compare(&model);
+	fake_fini();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +373,8 @@ int main(void)
 		cmocka_unit_test(test_appending_leaves_full_nodes),
 		cmocka_unit_test(test_small_change_logs_few_bytes),
 		cmocka_unit_test(test_damaged_level_is_corruption),
+		cmocka_unit_test(test_small_leaves_are_merged),
+		cmocka_unit_test(test_a_damaged_neighbour_does_not_keep_records),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
