@@ -23,6 +23,11 @@
 
 enum { CACHE_BLOCKS_MIN = 128, CACHE_BLOCKS_SPARE = 64, HOME_BATCH = 32 };
 
+struct prefetch {
+	struct io io;
+	struct buf *buf;
+};
+
 struct cache {
 	struct cds_hlist_head *hash;
 	unsigned hash_mask;
@@ -34,6 +39,8 @@ struct cache {
 	uint64_t line_end, line_first;  /* tickets of those who wait in cache_reserve */
 	uint64_t killed_part;           /* last part that freed a block of the homing list */
 	uint64_t hits, misses;
+	bool prefetching;
+	struct prefetch prefetch[CACHE_PREFETCH_MAX];
 };
 
 static struct cds_hlist_head *bucket(struct cache *cache, uint64_t block)
@@ -115,38 +122,47 @@ static void unhash(struct buf *buf)
 	cds_hlist_del(&buf->hash);
 }
 
-/* A buf with memory, not in the hash. Waits for an evictable block when the cache is full. */
+/* A buf with memory, not in the hash, if there is room. *out NULL: there is none. */
+static int buf_take_now(struct cache *cache, struct buf **out)
+{
+	*out = NULL;
+	/* Two for one: after a peak it shrinks to the limit again. */
+	for (unsigned i = 0; i < 2 && cache->count >= cache->limit && !cds_list_empty(&cache->lru); i++) {
+		struct buf *victim = cds_list_first_entry(&cache->lru, struct buf, lru);
+		cds_list_del(&victim->lru);
+		unhash(victim);
+		buf_free(cache, victim);
+	}
+	uint8_t *data = dma_pool_get(cache->blocks);
+	if (!data)
+		return 0;
+	struct buf *buf;
+	if (!cache->free_bufs.next) {
+		buf = calloc(1, sizeof(*buf));
+	} else {
+		buf = cds_hlist_entry(cache->free_bufs.next, struct buf, hash);
+		cds_hlist_del(&buf->hash);
+		memset(buf, 0, sizeof(*buf));
+	}
+	if (!buf) {
+		dma_pool_put(cache->blocks, data);
+		return -ENOMEM;
+	}
+	buf->data = data;
+	fiber_cond_init(&buf->wait);
+	cache->count++;
+	*out = buf;
+	return 0;
+}
+
+/* Waits for an evictable block when the cache is full. NULL: no memory, or the filesystem has stopped. */
 static MAY_WAIT struct buf *buf_take(struct owner *owner)
 {
 	struct cache *cache = owner->cache;
 	for (;;) {
-		uint8_t *data = NULL;
-		/* Two for one: after a peak it shrinks to the limit again. */
-		for (unsigned i = 0; i < 2 && cache->count >= cache->limit && !cds_list_empty(&cache->lru); i++) {
-			struct buf *victim = cds_list_first_entry(&cache->lru, struct buf, lru);
-			cds_list_del(&victim->lru);
-			unhash(victim);
-			buf_free(cache, victim);
-		}
-		data = dma_pool_get(cache->blocks);
-		if (data) {
-			struct buf *buf;
-			if (!cache->free_bufs.next) {
-				buf = calloc(1, sizeof(*buf));
-			} else {
-				buf = cds_hlist_entry(cache->free_bufs.next, struct buf, hash);
-				cds_hlist_del(&buf->hash);
-				memset(buf, 0, sizeof(*buf));
-			}
-			if (!buf) {
-				dma_pool_put(cache->blocks, data);
-				return NULL;
-			}
-			buf->data = data;
-			fiber_cond_init(&buf->wait);
-			cache->count++;
+		struct buf *buf;
+		if (buf_take_now(cache, &buf) || buf)
 			return buf;
-		}
 		if (fs_stopped(owner->fs))
 			return NULL;
 		journal_want_checkpoint(owner);
@@ -266,6 +282,61 @@ int buf_get(struct owner *owner, uint64_t block, enum block_type type, uint64_t 
 	buf->valid = true;
 	*out = buf;
 	return 0;
+}
+
+/* ---- reading ahead ---- */
+
+/* Puts a block that is being read into the cache. False: it is there, or there is no room. */
+static bool prefetch_begin(struct owner *owner, const struct buf_wish *wish, struct prefetch *prefetch)
+{
+	struct cache *cache = owner->cache;
+	struct buf *buf;
+	if (lookup(cache, wish->block) || buf_take_now(cache, &buf) || !buf)
+		return false;
+	cache->misses++;
+	buf->block = wish->block;
+	buf->type = (uint16_t)wish->type;
+	buf->owner_id = wish->owner_id;
+	buf->pins = 1;
+	buf->reading = true;
+	cds_hlist_add_head(&buf->hash, bucket(cache, wish->block));
+	prefetch->buf = buf;
+	io_prepare(&prefetch->io, owner->channel, IO_READ, buf->data, wish->block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
+	return true;
+}
+
+/* What could not be read, or is not what it should be, is dropped: whoever needs it reads it again and says so. */
+static void prefetch_end(struct owner *owner, struct buf *buf, bool failed)
+{
+	failed = failed || block_verify(&owner->fs->super, buf->data, buf->block, buf->type, buf->owner_id, true);
+	buf->reading = false;
+	fiber_cond_broadcast(&buf->wait);
+	if (failed) {
+		unhash(buf);
+		buf->dead = true;
+	} else {
+		buf->owner_id = le64_get(((struct block_header *)buf->data)->owner);
+		buf->valid = true;
+	}
+	buf_put(owner, buf);
+}
+
+void cache_prefetch(struct owner *owner, const struct buf_wish *wishes, unsigned count)
+{
+	struct cache *cache = owner->cache;
+	if (cache->prefetching || owner->fs->overlay || count < 2)
+		return; /* one at a time; the others read what they need themselves */
+	cache->prefetching = true;
+	struct io_group group;
+	io_group_init(&group);
+	unsigned begun = 0;
+	for (unsigned i = 0; i < count && begun < CACHE_PREFETCH_MAX; i++)
+		if (prefetch_begin(owner, &wishes[i], &cache->prefetch[begun]))
+			io_group_submit(&group, &cache->prefetch[begun++].io);
+	const int error = io_group_wait(&group); /* that of one of them */
+	for (unsigned i = 0; i < begun; i++)
+		prefetch_end(owner, cache->prefetch[i].buf, error && cache->prefetch[i].io.result);
+	cache->prefetching = false;
 }
 
 /* A map may have been made by somebody else while we waited; other blocks are new because somebody reserved them. */

@@ -56,6 +56,15 @@ void cache_drop(struct owner *owner, uint64_t block);
 /* A record of the part being applied (stream number @part) covers a change of this pinned block. */
 void buf_logged(struct owner *owner, struct buf *buf, uint64_t part);
 
+/* Reads the blocks of these that are not cached, at once; they are then found by buf_get, if there was room for them and
+ * they are good. Only blocks that the caller knows to stay what they are. Best effort. */
+enum { CACHE_PREFETCH_MAX = 16 };
+struct buf_wish {
+	uint64_t block, owner_id;
+	enum block_type type;
+};
+MAY_WAIT void cache_prefetch(struct owner *owner, const struct buf_wish *wishes, unsigned count);
+
 /* Room for @count pinned blocks of one operation; waits, with no lock held. */
 MAY_WAIT void cache_reserve(struct owner *owner, unsigned count);
 void cache_unreserve(struct owner *owner, unsigned count);

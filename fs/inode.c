@@ -275,6 +275,26 @@ int inode_get(struct owner *owner, uint64_t ino, struct inode **out)
 	return 0;
 }
 
+MAY_WAIT void inode_prefetch(struct owner *owner, const uint64_t *inos, unsigned count)
+{
+	const struct fs *fs = owner->fs;
+	struct buf_wish wishes[CACHE_PREFETCH_MAX];
+	unsigned wished = 0;
+	for (unsigned i = 0; i < count && wished < CACHE_PREFETCH_MAX; i++) {
+		const uint64_t ino = inos[i];
+		bool is_inode_block = false;
+		if (inode_find(owner->inodes, ino) || !number_valid(fs, ino))
+			continue;
+		const uint64_t place = ino_place(fs, ino);
+		if (alloc_map_test(owner, ino_ag(place), BLOCK_INODE_MAP, ino_ag_block(place), &is_inode_block) ||
+			!is_inode_block)
+			continue;
+		wishes[wished++] = (struct buf_wish){
+			.block = inode_block_of(fs, ino), .owner_id = ino_ag(place), .type = BLOCK_INODES};
+	}
+	cache_prefetch(owner, wishes, wished);
+}
+
 /* ---- the record ---- */
 
 int inode_pin(struct tx_part *part, struct inode *inode)

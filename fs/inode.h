@@ -57,6 +57,10 @@ void inode_table_destroy(struct owner *owner);
 MAY_WAIT int inode_get(struct owner *owner, uint64_t ino, struct inode **out) MUST_CHECK;
 void inode_put(struct inode *inode);
 
+/* Reads what inode_get of these numbers of this owner will need, at once. Only of inodes that cannot go meanwhile. Best
+ * effort. */
+MAY_WAIT void inode_prefetch(struct owner *owner, const uint64_t *inos, unsigned count);
+
 /* One more reference to an inode that is referenced, or found without a wait. */
 void inode_ref(struct inode *inode);
 

@@ -32,10 +32,18 @@ struct readdir_call {
 	struct readdir_op *memory;
 };
 
-/* On batch->owner: what is its own. */
+/* On batch->owner: what is its own. Names stand in the order of their hashes, so their inodes are all over the place:
+ * what is not cached is read at once. */
 static MAY_WAIT int batch_fill_here(void *arg)
 {
 	struct batch *batch = arg;
+	uint64_t inos[BATCH];
+	unsigned count = 0;
+	for (unsigned i = 0; i < batch->count; i++) {
+		inos[count] = le64_get(batch->dirents[i]->ino);
+		count += owner_of_ino(batch->fs, inos[count]) == batch->owner;
+	}
+	inode_prefetch(batch->owner, inos, count);
 	for (unsigned i = 0; i < batch->count; i++) {
 		const uint64_t ino = le64_get(batch->dirents[i]->ino);
 		if (owner_of_ino(batch->fs, ino) == batch->owner)

@@ -138,6 +138,65 @@ static void test_full_of_empty_files(void **state)
 	machine_stop(&m);
 }
 
+/* ---- listing with attributes ---- */
+
+struct listing {
+	struct machine *machine;
+	uint64_t cookie, inos[512];
+	unsigned count, without_attributes;
+};
+
+static bool listing_add(const struct fs_dirent *dirent, void *arg)
+{
+	struct listing *listing = arg;
+	listing->cookie = dirent->cookie;
+	if (dirent->name.bytes[0] == '.')
+		return true;
+	listing->count++;
+	if (!dirent->entry) {
+		listing->without_attributes++;
+	} else {
+		char name[32];
+		snprintf(name, sizeof(name), "%.*s", (int)dirent->name.length, dirent->name.bytes);
+		assert_int_equal(dirent->entry->attr.mode & 0777, atoi(name + 1)); /* its own attributes, not another's */
+	}
+	return true;
+}
+
+static void list(struct machine *machine, uint64_t dir, struct listing *listing)
+{
+	*listing = (struct listing){.machine = machine};
+	assert_int_equal(call_readdir(machine, dir, 0, true, listing_add, listing), 0);
+}
+
+/* Inode blocks are read ahead then. A block that could not be is read again, and only what cannot be read at all has no
+ * attributes. */
+static void test_listing_with_attributes_of_a_cold_directory(void **state)
+{
+	enum { FILES = 400 };
+	struct machine m;
+	struct listing listing;
+	machine_start(&m, owners, 0);
+	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700);
+	m.cred.umask = 0;
+	for (unsigned i = 0; i < FILES; i++)
+		make(&m, dir, numbered("f", i), S_IFREG | i);
+	for (unsigned skip = 0; skip < 60; skip += 3) {
+		machine_remount(&m);
+		const struct error_rule once = {
+			.ops = 1u << IO_READ, .skip = 10 + skip, .count = 1, .action = ERROR_FAIL, .error = -EIO};
+		bdev_error_add_rule(sim_bdev(&m.sim, "error"), &once);
+		list(&m, dir, &listing);
+		bdev_error_clear_rules(sim_bdev(&m.sim, "error"));
+		assert_int_equal(listing.count, FILES);
+		assert_true(listing.without_attributes <= FS_INODES_PER_BLOCK);
+		list(&m, dir, &listing);
+		assert_int_equal(listing.count, FILES);
+		assert_int_equal(listing.without_attributes, 0);
+	}
+	machine_stop(&m);
+}
+
 /* ---- files ---- */
 
 static uint64_t blocks_of(struct machine *machine, uint64_t ino)
@@ -244,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_65000_links_to_one_file),
 		cmocka_unit_test(test_no_more_links_than_the_limit),
 		cmocka_unit_test(test_full_of_empty_files),
+		cmocka_unit_test(test_listing_with_attributes_of_a_cold_directory),
 		cmocka_unit_test(test_ten_thousand_extents),
 		cmocka_unit_test(test_no_file_is_larger_than_the_limit),
 	};
