@@ -9,13 +9,14 @@ With --sabotage, of a build that has it: the exercisers must find a deliberate b
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 
 os.environ.setdefault('LANEFS_TEST_DRIVE', '')
 
-from lanefs_test import BUILD, MIB, Image, Skip, add_case, enable_io_uring, equal, main, note  # noqa: E402
+from lanefs_test import BUILD, MIB, Image, Skip, add_case, enable_io_uring, equal, main, note, work_dir  # noqa: E402
 
 OPTIONS = ('', 'reactors=2,cache=4M', 'writeback', 'noopen,reactors=2', 'writeback,noopen,reactors=2,cache=4M',
            'io_uring,reactors=2')
@@ -35,10 +36,10 @@ def argument(name, default):
 SECONDS = argument('--seconds', 6)
 
 
-def exerciser(kind, directory, *arguments):
-    command = [f'{BUILD}/tests/mounted/random/{kind}_exerciser', '--workers', WORKERS, *arguments, directory]
+def exerciser(kind, directory, *arguments, program=None, **keywords):
+    command = [program or f'{BUILD}/tests/mounted/random/{kind}_exerciser', '--workers', WORKERS, *arguments, directory]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=SECONDS + 300,
-                          stdin=subprocess.DEVNULL)
+                          stdin=subprocess.DEVNULL, **keywords)
 
 
 def fresh(name, options):
@@ -72,6 +73,18 @@ def exercise(kind, program, options):
     image.fsck()
     image.mount(options)
     no_difference(exerciser(program, directory, *arguments_of(kind, options), '--verify', model))
+    image.umount()
+    image.fsck()
+    image.remove()
+
+
+def exercise_as_nobody():
+    """Whose writes take suid away, and who may neither give files away nor make devices."""
+    image, directory = fresh('nobody', '')
+    program = shutil.copy(f'{BUILD}/tests/mounted/random/name_exerciser', work_dir())  # the build may be private
+    shutil.chown(directory, 'nobody', 'nogroup')
+    no_difference(exerciser('name', directory, '--seconds', SECONDS, program=program, cwd='/', user='nobody', group='nogroup',
+                            extra_groups=[]))
     image.umount()
     image.fsck()
     image.remove()
@@ -123,6 +136,7 @@ if '--sabotage' in sys.argv:
 else:
     add_case('writeback: data in the page cache is no hole', writeback_holes)
     add_case('writeback: truncate to the same size', writeback_times)
+    add_case('names, as an ordinary user', exercise_as_nobody)
     for _options in OPTIONS:
         for _kind, _program in KINDS:
             add_case(f'{_kind}, {_options or "default options"}',
