@@ -179,6 +179,15 @@ static void check_parent(struct name_run *run, const struct name_node *directory
 		differ(run->exerciser, directory->id, 0, 0, "%s has inode %lu", above, status.st_ino);
 }
 
+/* The place that telldir(3) gave leads to the same name again. */
+static void check_place(struct name_run *run, const struct name_node *directory, DIR *stream, long place, const char *name)
+{
+	seekdir(stream, place);
+	const struct dirent *entry = readdir(stream);
+	if (!entry || strcmp(entry->d_name, name))
+		differ(run->exerciser, directory->id, 0, 0, "readdir after seekdir: %s, wanted %s", entry ? entry->d_name : "the end", name);
+}
+
 void check_entries(struct name_run *run, struct name_node *directory)
 {
 	char path[PATH_MAX];
@@ -190,8 +199,15 @@ void check_entries(struct name_run *run, struct name_node *directory)
 	qsort(directory->entries, directory->entry_count, sizeof(*directory->entries), entry_compare);
 	uint8_t *seen = calloc(directory->entry_count + 1, 1);
 	unsigned found = 0, dots = 0;
+	const unsigned chosen = (unsigned)pick(run->exerciser, directory->entry_count + 2);
+	long place = 0, chosen_place = 0;
+	char chosen_name[NAME_SIZE_MAX] = "";
 	errno = 0;
-	for (const struct dirent *entry; (entry = readdir(stream));) {
+	for (const struct dirent *entry; place = telldir(stream), (entry = readdir(stream));) {
+		if (found + dots == chosen) {
+			chosen_place = place;
+			strcpy(chosen_name, entry->d_name);
+		}
 		const bool dot = strcmp(entry->d_name, ".") == 0, dot_dot = strcmp(entry->d_name, "..") == 0;
 		/* Linux keeps the listing of a moved directory on FUSE, with the old parent in it. Stat is never wrong. */
 		if ((dot && entry->d_ino != directory->ino) ||
@@ -210,6 +226,7 @@ void check_entries(struct name_run *run, struct name_node *directory)
 			dots, directory->entry_count, error_text(errno),
 			missing < directory->entry_count ? directory->entries[missing].name : "none");
 	}
+	check_place(run, directory, stream, chosen_place, chosen_name);
 	free(seen);
 	closedir(stream);
 }
