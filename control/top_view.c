@@ -165,7 +165,8 @@ static void reactor_fill(struct top_rows *rows, const struct top_daemon *daemon)
 		row->value[4] = counted(reactor, earlier, "messages") / daemon->seconds;
 		row->value[5] = (double)json_number(reactor, "messages_waiting");
 		row->value[6] = counted(reactor, earlier, "sleeps") / daemon->seconds;
-		row->value[7] = (double)json_number(reactor, "core");
+		if (json_child(reactor, "core"))
+			row->value[7] = (double)json_number(reactor, "core");
 	}
 }
 

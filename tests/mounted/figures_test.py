@@ -237,11 +237,16 @@ def _():
 
     def value(name, **labels):
         labels.update(mount=image.directory, device=image.target)
-        return families[re.sub('_count$', '', name)][1][name, tuple(sorted(labels.items()))]
+        return families[re.sub('_(count|sum|bucket)$', '', name)][1][name, tuple(sorted(labels.items()))]
 
     equal(value('lanefs_requests_total', request='CREATE'), 101)
     equal(value('lanefs_request_bytes_total', request='WRITE'), 3 * MIB)
     equal(value('lanefs_request_latency_seconds_count', request='CREATE'), 101)
+    creates = image.stats()['fuse']['CREATE']
+    equal(abs(value('lanefs_request_latency_seconds_sum', request='CREATE') - creates['total_ns'] / 1e9) < 1e-8, True, 'seconds')
+    for edge in (10, 16, 34):
+        below = sum(count for upper, count in creates['latency_ns'] if upper <= 1 << edge)
+        equal(value('lanefs_request_latency_seconds_bucket', request='CREATE', le=f'{(1 << edge) / 1e9:.9g}'), below, edge)
     equal(value('lanefs_filesystem_size_bytes'), 256 * MIB)
     equal(value('lanefs_device_bytes_total', operation='write') >= 3 * MIB, True)
     equal(value('lanefs_reactor_turns_total', reactor='1') > 0, True)
@@ -301,7 +306,7 @@ def _():
 @case('status: files open, requests, reserved space, options; a line per mount without DIR')
 def _():
     image = Image('status', '256M')
-    image.mount('reactors=2,noatime,discard,commit=7,cache=8M')
+    image.mount('lcores=0@0:1@0,noatime,discard,commit=7,cache=8M')
     files = [open(f'{image.directory}/open{i}', 'w') for i in range(5)]
     status = image.status()
     equal(status['fuse']['open_files'], 5)
@@ -309,7 +314,7 @@ def _():
         file.close()
     wait_for(lambda: image.status()['fuse']['open_files'] == 2, 'two files open')
     options = set(status['options'].split(','))
-    equal({'rw', 'noatime', 'discard', 'commit=7', 'cache=8192K', 'reactors=2', 'allow_other'} <= options, True, options)
+    equal({'rw', 'noatime', 'discard', 'commit=7', 'cache=8192K', 'lcores=0@0:1@0', 'allow_other'} <= options, True, options)
     equal('relatime' in options, False, 'relatime under noatime')
     figures = os.statvfs(image.directory)
     filesystem = status['filesystem']
