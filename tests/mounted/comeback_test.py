@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """on_removal=wait: an emulated drive is pulled out under programs at work and plugged in again. They see a pause and no
 error, nothing is lost although the drive's cache is dropped each time; and whoever does not want to wait can leave."""
+import errno
 import os
 import signal
 import sqlite3
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 
-from lanefs_test import FSCK, LANEFS, MKFS, UMOUNT, Image, case, equal, main, note, run, wait_for, work_dir
+from lanefs_test import FSCK, LANEFS, MKFS, MOUNT, UMOUNT, Image, case, equal, main, note, run, wait_for, work_dir
 
 ROUNDS = int(os.environ.get('LANEFS_COMEBACKS', '10'))
 REMOVED = 66
@@ -233,6 +234,51 @@ def bystander():
     drive.plug()
     writer.judge()
     other.umount()
+    drive.umount()
+
+
+@case('read-only and back between the comebacks of a drive; no remount while it is away')
+def remounts():
+    drive = Drive('remounts', '128M')
+    drive.mount('on_removal=wait=60')
+    path = f'{drive.directory}/f'
+
+    def remount(options, status=0):
+        result = run(MOUNT, drive.target, drive.directory, '-o', f'remount,{options}', check=False)
+        equal(result.returncode, status, result.stderr)
+        return result.stderr
+
+    def away_and_back():
+        drive.pull()
+        for options in ('ro', 'rw'):
+            equal('its device is away' in remount(options, 32), True, options)
+        drive.plug()
+        wait_for(lambda: drive.state() == 'mounted', 'going on')
+    for i in range(3):
+        with open(path, 'w') as file:
+            file.write(str(i))
+            file.flush()
+            os.fsync(file.fileno())
+        remount('ro')
+        away_and_back()
+        with open(path) as file:
+            equal(file.read(), str(i))
+        try:
+            os.mkdir(f'{drive.directory}/d')
+            raise AssertionError('a read-only mount has changed')
+        except OSError as error:
+            equal(error.errno, errno.EROFS)
+        remount('rw')
+        away_and_back()  # nothing has been written since
+    with open(path, 'w') as file:
+        file.write('last')
+    away_and_back()
+    drive.umount()
+    drive.check_after()
+    drive.mount('ro')
+    equal(drive.status()['filesystem']['read_only'], True)
+    with open(path) as file:
+        equal(file.read(), 'last')
     drive.umount()
 
 
