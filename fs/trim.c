@@ -7,7 +7,7 @@
 #include "fs/alloc_internal.h"
 #include "fs/op.h"
 
-enum { TRIM_PIECE_BLOCKS = 16384 /* 64 MiB */ };
+enum { TRIM_PIECE_BLOCKS = 16384 /* 64 MiB */, SETTLE_ROUNDS = 200, SETTLE_PAUSE_MS = 5 };
 
 struct trim {
 	struct owner *owner;
@@ -94,19 +94,28 @@ static MAY_WAIT int trim_owner(void *arg)
 	return error;
 }
 
-/* What was removed a moment ago counts as free: it is made so. */
+/* What was removed a moment ago counts as free: it is made so. A large removal that is still under way is not waited for. */
 static MAY_WAIT int settle_owner(void *arg)
 {
-	struct owner *owner = arg;
-	inode_reap_wait(owner);
-	return alloc_quarantine_waiting(owner);
+	const struct trim *trim = arg;
+	struct inode_stats stats;
+	for (unsigned i = 0; i < SETTLE_ROUNDS && !trim_may_go_on(trim); i++) {
+		inode_stats_read(trim->owner, &stats);
+		if (!stats.orphans)
+			break;
+		fiber_sleep(SETTLE_PAUSE_MS * NS_PER_MS);
+	}
+	return alloc_quarantine_waiting(trim->owner);
 }
 
 static MAY_WAIT int settle(struct fs *fs)
 {
+	struct trim trim = {.ticket = fiber_get_context()};
 	bool waiting = false;
-	for (unsigned i = 0; i < fs->owner_count; i++)
-		waiting |= reactor_call(fs->owners[i]->reactor, settle_owner, fs->owners[i]) > 0;
+	for (unsigned i = 0; i < fs->owner_count; i++) {
+		trim.owner = fs->owners[i];
+		waiting |= reactor_call(trim.owner->reactor, settle_owner, &trim) > 0;
+	}
 	return waiting ? journal_checkpoint(fs) : 0;
 }
 
