@@ -262,7 +262,7 @@ def end_session(process):
 
 def run_apart(row, directory, given):
     """Does the work of @row in a folder of @directory. Failed."""
-    limit_s = 60 if given.quick else 300
+    limit_s = 60 if given.quick else 900
     receiver, sender = multiprocessing.Pipe(False)
     place = Place(f'{directory}/work', given)
     process = multiprocessing.Process(target=work_apart, args=(row, place, sender), daemon=True)

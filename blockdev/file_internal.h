@@ -16,7 +16,6 @@ enum {
 	FILE_ZERO_BYTES = 64 << 10,     /* memory that zeroes are written from where the file cannot zero a range */
 	FILE_IO_BYTES_MAX = 1 << 20,
 	FILE_IOV_COUNT_MAX = 256,
-	FILE_AT_ONCE_BYTES = 64 << 10,  /* transfers of a file in memory up to here take no detour through the ring */
 };
 
 struct file {

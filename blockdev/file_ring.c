@@ -6,8 +6,8 @@
  * completions. Where io_uring is not allowed the calls are made on the spot, which is slow and blocks the reactor, but works;
  * so they are in simulated groups, where nothing may depend on the kernel's timing.
  *
- * On a file in memory (tmpfs) small transfers are made on the spot as well: they are copies, and io_uring would hand each
- * to a thread of its own, which has to be woken first.
+ * On a file in memory (tmpfs) transfers are made on the spot as well: they are copies of at most FILE_IO_BYTES_MAX, and
+ * io_uring would hand each to a thread of its own, which has to be woken first.
  */
 #include <errno.h>
 
@@ -88,11 +88,10 @@ static void file_ring_prepare(struct file_channel *channel, struct bdev_io *io)
 	io_uring_sqe_set_data(sqe, io);
 }
 
-/* Large ones are worth the thread: the reactor goes on meanwhile. */
+/* Not for zeroing and unmapping, which have no limit. */
 static bool file_at_once(const struct file *file, const struct bdev_io *io)
 {
-	return file->in_memory && (io->op == IO_FLUSH ||
-		((io->op == IO_READ || io->op == IO_WRITE) && io->length <= FILE_AT_ONCE_BYTES));
+	return file->in_memory && (io->op == IO_FLUSH || io->op == IO_READ || io->op == IO_WRITE);
 }
 
 int file_submit(struct bdev *bdev, void *channel_state, struct bdev_io *io)
