@@ -10,8 +10,9 @@
  * nor OPENDIR nor extended attributes, which the kernel stops asking for after one ENOSYS; payloads copied once, since
  * splicing is slower. O_DIRECT reaches the source's files, through an aligned buffer of the thread.
  *
- * An inode is an O_PATH descriptor, found by (device, number), and lives as long as the kernel knows its nodeid. One
- * mutex guards the table; nobody holds it during a system call.
+ * An inode is an O_PATH descriptor, found by (device, number), and lives as long as the kernel knows its nodeid. Files
+ * beyond half of the descriptors that the system allows are known by their handle instead, and opened for the moment.
+ * One mutex guards the table.
  */
 #define FUSE_USE_VERSION 312
 #include <dirent.h>
@@ -35,7 +36,8 @@ struct node {
 	struct node *next;        /* in its bucket */
 	dev_t device;
 	ino_t number;
-	int fd;                   /* O_PATH */
+	int fd;                   /* O_PATH; -1: there is a handle */
+	struct file_handle *handle;
 	uint64_t lookups;         /* that the kernel counts */
 };
 
@@ -43,6 +45,8 @@ static struct {
 	struct node root;
 	struct node **buckets;
 	pthread_mutex_t lock;
+	rlim_t kept, kept_max;    /* descriptors of inodes */
+	int mount_fd;             /* what handles are opened with */
 	bool writeback;
 } pass = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -50,16 +54,27 @@ static __thread char *transfer_buffer; /* of TRANSFER_MAX, aligned; lives as lon
 
 static struct node *node_of(fuse_ino_t ino) { return ino == FUSE_ROOT_ID ? &pass.root : (struct node *)ino; }
 static int fd_of(fuse_ino_t ino) { return node_of(ino)->fd; }
-static void proc_path(char path[PROC_PATH_BYTES], fuse_ino_t ino)
+
+/* An O_PATH descriptor of any inode, which unreach gives back; -1 with errno. Directories: fd_of will do. */
+static int reach(fuse_ino_t ino)
 {
-	snprintf(path, PROC_PATH_BYTES, "/proc/self/fd/%d", fd_of(ino));
+	const struct node *node = node_of(ino);
+	return node->fd >= 0 ? node->fd : open_by_handle_at(pass.mount_fd, node->handle, O_PATH | O_CLOEXEC);
 }
+
+static void unreach(fuse_ino_t ino, int fd)
+{
+	const int error = errno;
+	if (fd >= 0 && fd != node_of(ino)->fd)
+		close(fd);
+	errno = error;
+}
+
+static void proc_path(char path[PROC_PATH_BYTES], int fd) { snprintf(path, PROC_PATH_BYTES, "/proc/self/fd/%d", fd); }
 
 static char *transfer_memory(void)
 {
-	if (!transfer_buffer)
-		transfer_buffer = aligned_alloc(4096, TRANSFER_MAX);
-	return transfer_buffer;
+	return transfer_buffer ? transfer_buffer : (transfer_buffer = aligned_alloc(4096, TRANSFER_MAX));
 }
 
 /* 0 or the errno of a call that answers -1. */
@@ -72,6 +87,37 @@ static struct node **bucket_of(dev_t device, ino_t number)
 	return &pass.buckets[(number * 0x9e3779b97f4a7c15ull ^ device) >> 20 & (BUCKETS - 1)];
 }
 
+/* NULL: none to be had. */
+static struct file_handle *handle_of(int fd)
+{
+	int mount_id;
+	struct file_handle *handle = calloc(1, sizeof(*handle) + MAX_HANDLE_SZ);
+	if (!handle)
+		return NULL;
+	handle->handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(fd, "", handle, &mount_id, AT_EMPTY_PATH) == 0)
+		return handle;
+	free(handle);
+	return NULL;
+}
+
+/* Takes @fd over, by keeping it or by its handle. */
+static struct node *node_make(int fd, const struct stat *status)
+{
+	struct node *node = calloc(1, sizeof(*node));
+	if (!node)
+		return NULL;
+	if (pass.kept >= pass.kept_max && !S_ISDIR(status->st_mode))
+		node->handle = handle_of(fd);
+	node->device = status->st_dev;
+	node->number = status->st_ino;
+	node->fd = node->handle ? -1 : fd;
+	pass.kept += !node->handle;
+	if (node->handle)
+		close(fd);
+	return node;
+}
+
 /* Takes @fd over. Counts a lookup. NULL: no memory. */
 static struct node *node_get(int fd, const struct stat *status)
 {
@@ -81,8 +127,8 @@ static struct node *node_get(int fd, const struct stat *status)
 	while (node && (node->number != status->st_ino || node->device != status->st_dev))
 		node = node->next;
 	bool known = node;
-	if (!known && (node = calloc(1, sizeof(*node)))) {
-		*node = (struct node){.next = *bucket, .device = status->st_dev, .number = status->st_ino, .fd = fd};
+	if (!known && (node = node_make(fd, status))) {
+		node->next = *bucket;
 		*bucket = node;
 	}
 	if (node)
@@ -106,10 +152,13 @@ static void node_forget(fuse_ino_t ino, uint64_t count)
 		while (*at != node)
 			at = &(*at)->next;
 		*at = node->next;
+		pass.kept -= !node->handle;
 	}
 	pthread_mutex_unlock(&pass.lock);
 	if (last) {
-		close(node->fd);
+		if (!node->handle)
+			close(node->fd);
+		free(node->handle);
 		free(node);
 	}
 }
@@ -147,11 +196,9 @@ static void pass_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param entry;
 	int error = lookup(fd_of(parent), name, &entry);
-	if (error == ENOENT) /* an inode of zero: the kernel may remember that there is nothing */
-		fuse_reply_entry(request, &entry);
-	else if (error)
+	if (error && error != ENOENT)
 		fuse_reply_err(request, error);
-	else
+	else /* an inode of zero: the kernel may remember that there is nothing */
 		fuse_reply_entry(request, &entry);
 }
 
@@ -173,8 +220,11 @@ static void pass_forget_multi(fuse_req_t request, size_t count, struct fuse_forg
 static void pass_getattr(fuse_req_t request, fuse_ino_t ino, struct fuse_file_info *file)
 {
 	struct stat status;
-	if (fstatat(fd_of(ino), "", &status, AT_EMPTY_PATH) < 0)
-		fuse_reply_err(request, errno);
+	int fd = reach(ino);
+	int error = fd < 0 ? errno : failed(fstatat(fd, "", &status, AT_EMPTY_PATH));
+	unreach(ino, fd);
+	if (error)
+		fuse_reply_err(request, error);
 	else
 		fuse_reply_attr(request, &status, VALID_SECONDS);
 }
@@ -197,17 +247,18 @@ static void pass_setattr(fuse_req_t request, fuse_ino_t ino, struct stat *wanted
 	struct fuse_file_info *file)
 {
 	char path[PROC_PATH_BYTES];
-	int error = 0;
-	proc_path(path, ino);
-	if (which & FUSE_SET_ATTR_MODE)
+	int fd = reach(ino), error = failed(fd);
+	proc_path(path, fd);
+	if (!error && which & FUSE_SET_ATTR_MODE)
 		error = failed(chmod(path, wanted->st_mode));
 	if (!error && which & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
-		error = failed(fchownat(fd_of(ino), "", which & FUSE_SET_ATTR_UID ? wanted->st_uid : (uid_t)-1,
+		error = failed(fchownat(fd, "", which & FUSE_SET_ATTR_UID ? wanted->st_uid : (uid_t)-1,
 			which & FUSE_SET_ATTR_GID ? wanted->st_gid : (gid_t)-1, AT_EMPTY_PATH));
 	if (!error && which & FUSE_SET_ATTR_SIZE)
 		error = failed(file ? ftruncate((int)file->fh, wanted->st_size) : truncate(path, wanted->st_size));
 	if (!error && which & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))
 		error = set_times(path, wanted, which);
+	unreach(ino, fd);
 	if (error)
 		fuse_reply_err(request, error);
 	else
@@ -243,8 +294,12 @@ static void pass_symlink(fuse_req_t request, const char *target, fuse_ino_t pare
 static void pass_link(fuse_req_t request, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
 	char path[PROC_PATH_BYTES];
-	proc_path(path, ino);
-	reply_entry(request, parent, name, failed(linkat(AT_FDCWD, path, fd_of(parent), name, AT_SYMLINK_FOLLOW)));
+	int fd = reach(ino), error = failed(fd);
+	proc_path(path, fd);
+	if (!error)
+		error = failed(linkat(AT_FDCWD, path, fd_of(parent), name, AT_SYMLINK_FOLLOW));
+	unreach(ino, fd);
+	reply_entry(request, parent, name, error);
 }
 
 static void pass_unlink(fuse_req_t request, fuse_ino_t parent, const char *name)
@@ -266,7 +321,9 @@ static void pass_rename(fuse_req_t request, fuse_ino_t parent, const char *name,
 static void pass_readlink(fuse_req_t request, fuse_ino_t ino)
 {
 	char target[4097];
-	ssize_t length = readlinkat(fd_of(ino), "", target, sizeof(target) - 1);
+	int fd = reach(ino);
+	ssize_t length = fd < 0 ? -1 : readlinkat(fd, "", target, sizeof(target) - 1);
+	unreach(ino, fd);
 	if (length < 0) {
 		fuse_reply_err(request, errno);
 		return;
@@ -307,7 +364,7 @@ struct fill {
 	size_t used, size;
 };
 
-/* Adds an entry; 0, -1: no room, or an errno. */
+/* 0, -1: no room, or an errno. */
 static int add_entry(struct fill *fill, const struct dirent *from)
 {
 	struct fuse_entry_param entry = {.attr = {.st_ino = from->d_ino, .st_mode = (mode_t)from->d_type << 12}};
@@ -403,9 +460,11 @@ static void pass_create(fuse_req_t request, fuse_ino_t parent, const char *name,
 
 static void pass_open(fuse_req_t request, fuse_ino_t ino, struct fuse_file_info *file)
 {
+	const struct node *node = node_of(ino);
 	char path[PROC_PATH_BYTES];
-	proc_path(path, ino);
-	int fd = open(path, open_flags(file->flags));
+	proc_path(path, node->fd);
+	int fd = node->handle ? open_by_handle_at(pass.mount_fd, node->handle, open_flags(file->flags))
+			      : open(path, open_flags(file->flags));
 	if (fd < 0) {
 		fuse_reply_err(request, errno);
 		return;
@@ -487,9 +546,12 @@ static const struct fuse_lowlevel_ops pass_ops = {
 /* An inode that the kernel knows costs a descriptor. */
 static void raise_limit(void)
 {
-	for (rlim_t wanted = 1 << 20; wanted > 1024; wanted /= 2)
-		if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){wanted, wanted}) == 0)
-			return;
+	struct rlimit limit = {1 << 20, 1 << 20};
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	pass.kept_max = limit.rlim_cur / 2;
 }
 
 static int serve(struct fuse_session *session, const char *mountpoint)
@@ -519,7 +581,8 @@ int main(int argc, char **argv)
 	raise_limit();
 	pass.buckets = calloc(BUCKETS, sizeof(*pass.buckets));
 	pass.root.fd = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (!pass.buckets || pass.root.fd < 0) {
+	pass.mount_fd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!pass.buckets || pass.root.fd < 0 || pass.mount_fd < 0) {
 		fprintf(stderr, "passthrough: cannot open %s: %s\n", argv[1], strerror(errno));
 		return 1;
 	}
@@ -531,5 +594,6 @@ int main(int argc, char **argv)
 		fuse_session_destroy(session);
 	fuse_opt_free_args(&arguments);
 	close(pass.root.fd);
+	close(pass.mount_fd);
 	return error ? 1 : 0;
 }
