@@ -115,7 +115,7 @@ static int device_init(struct fsck_device *device, const char *target, bool writ
 			message_size);
 	error = lock_take(device->fd, writable);
 	if (error == -EBUSY)
-		return refuse(error, target, "is in use (mounted?); unmount it and check again", message, message_size);
+		return refuse(error, target, "is in use (mounted?): unmount it first", message, message_size);
 	if (error)
 		return refuse(error, target, "cannot be locked", message, message_size);
 	return buffers_init(device, target, bytes, message, message_size);

@@ -53,14 +53,18 @@ def _():
     image.mount('reactors=2')
     other.mount()
     top = top_start('--interval', 0.5, '--count', 8)
-    time.sleep(0.2)
+    before = ''
+    while not before.endswith('\n\n'):  # the first look is over
+        line = top.stdout.readline()
+        equal(bool(line), True, 'lanefs top goes on')
+        before += line
     create(image.directory, 1000)
     with open(f'{image.directory}/data', 'wb', buffering=0) as file:
         for _ in range(20):
             file.write(os.urandom(MIB))
         os.fsync(file.fileno())
-    out, err = top.communicate(timeout=60)
-    equal((top.returncode, err), (0, ''), 'lanefs top --batch')
+    out = before + top.stdout.read()  # communicate() would lose what readline has read ahead
+    equal((top.wait(60), top.stderr.read()), (0, ''), 'lanefs top --batch')
     lines = [line.split() for line in out.split('\n')]
     created = [int(words[2]) for words in lines if words[:2] == ['CREATE', image.directory]]
     equal(sum(created), 1001, 'CREATE requests that top saw')
