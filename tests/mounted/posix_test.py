@@ -3,7 +3,8 @@
 """posix_check on real mounts: as root and as an ordinary user, on one and two reactors, and with the options that change
 what the kernel does by itself. On ext4 first, where there is one: every case has to hold there, or it claims too much.
 
-posix_check tells of single cases; here one case is one run of it. What it calls "not ok" is shown.
+posix_check tells of single cases; here one case is one run of it. What it calls "not ok" is shown. More combinations are
+tried when LANEFS_TEST_LONG is set.
 """
 import os
 import re
@@ -113,12 +114,17 @@ RUNS = [
     ('plain', '', '', ('root', 'user'), ()),
     ('reactors', 'reactors=2', '', ('root', 'user'), ()),
     ('writeback', 'writeback', '', ('root',), ()),
-    ('noopen', 'noopen', '', ('root', 'user'), ()),
-    ('both', 'reactors=2,writeback,noopen', '', ('root',), ()),
+    ('noopen', 'noopen', '', ('root',), ()),
     ('strictatime', 'strictatime', '', ('root',), ('--only', 'times_')),
     ('noatime', 'noatime', '', ('root',), ('--only', 'times_')),
     ('nvme', 'reactors=2', 'emu:', ('root',), ()),
 ]
+if os.environ.get('LANEFS_TEST_LONG'):
+    RUNS += [
+        ('both', 'reactors=2,writeback,noopen', '', ('root', 'user'), ()),
+        ('sync', 'sync,noopen', '', ('user',), ()),
+        ('drive', 'writeback', 'emu:', ('root', 'user'), ()),
+    ]
 AS = {'root': (), 'user': ('--as', USER)}
 
 for _who, _arguments in AS.items():
