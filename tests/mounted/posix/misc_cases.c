@@ -177,11 +177,11 @@ CASE(many_files_created_and_removed, ANYONE)
 {
 	char name[32];
 	for (int round = 0; round < 2; round++) {
-		for (int i = 0; i < 500; i++) {
+		for (int i = 0; i < 200; i++) {
 			snprintf(name, sizeof(name), "f%d", i);
 			OK(put(name, name));
 		}
-		for (int i = 0; i < 500; i++) {
+		for (int i = 0; i < 200; i++) {
 			snprintf(name, sizeof(name), "f%d", i);
 			CHECK(holds(name, name));
 			OK(unlink(name));

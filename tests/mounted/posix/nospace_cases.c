@@ -24,7 +24,7 @@ static ssize_t write_durably(const char *path)
 	char *data = page_buffer(1 << 20);
 	fill(data, 1 << 20, 1);
 	const int fd = (int)OK(open(path, O_RDWR | O_CREAT | O_APPEND, 0644));
-	for (int i = 0; i < 64; i++)
+	for (int i = 0; i < 16; i++)
 		if (write(fd, data, 1 << 20) == -1 || fsync(fd))
 			return -1;
 	return 0;
@@ -55,7 +55,7 @@ CASE(nospace_overwriting_works, ANYONE)
 
 CASE(nospace_removed_space_can_be_used_at_once, ANYONE)
 {
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 2; i++) {
 		OK(close(fill_up("big")));
 		OK(unlink("big"));
 		OK(write_durably("f"));

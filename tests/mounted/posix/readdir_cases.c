@@ -99,7 +99,7 @@ CASE(readdir_device_types, ROOT)
 
 CASE(readdir_of_many_names_is_complete_and_unique, ANYONE)
 {
-	enum { FILES = 1000 };
+	enum { FILES = 400 };
 	int count[FILES] = {0};
 	OK(mkdir("d", 0755));
 	make_numbered(0, FILES);
@@ -126,7 +126,7 @@ CASE(readdir_rewind_sees_new_names, ANYONE)
 
 CASE(readdir_while_names_are_removed_loses_none, ANYONE)
 {
-	enum { FILES = 1000 };
+	enum { FILES = 400 };
 	int count[FILES] = {0};
 	OK(mkdir("d", 0755));
 	make_numbered(0, FILES);
@@ -150,7 +150,7 @@ CASE(readdir_while_names_are_removed_loses_none, ANYONE)
 
 CASE(readdir_while_names_are_added_shows_old_ones_once, ANYONE)
 {
-	enum { FILES = 600, MORE = 1200 };
+	enum { FILES = 300, MORE = 600 };
 	int count[MORE] = {0}, next = FILES;
 	OK(mkdir("d", 0755));
 	make_numbered(0, FILES);
@@ -170,7 +170,7 @@ CASE(readdir_while_names_are_added_shows_old_ones_once, ANYONE)
 
 CASE(readdir_while_names_are_renamed_shows_the_others_once, ANYONE)
 {
-	enum { FILES = 500 };
+	enum { FILES = 300 };
 	int count[FILES] = {0};
 	OK(mkdir("d", 0755));
 	make_numbered(0, FILES);

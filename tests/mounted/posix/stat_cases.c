@@ -112,7 +112,7 @@ CASE(stat_inode_number_is_stable, ANYONE)
 
 CASE(stat_of_many_files_has_unique_numbers, ANYONE)
 {
-	enum { FILES = 200 };
+	enum { FILES = 100 };
 	char name[16];
 	ino_t numbers[FILES];
 	for (int i = 0; i < FILES; i++) {
