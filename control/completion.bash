@@ -42,10 +42,11 @@ _lanefs_lines() {
 
 _lanefs_files() {
 	local line path=${word##*[:=]} IFS=$'\n'
-	compopt -o filenames 2>/dev/null
 	while IFS= read -r line; do
 		COMPREPLY+=("$line")
 	done < <(compgen "$1" -- "$path")
+	# Only for files: it would quote the colons of others.
+	((${#COMPREPLY[@]})) && compopt -o filenames 2>/dev/null
 }
 
 # An image, a block device, emu:IMAGE, a PCI address.
@@ -158,4 +159,4 @@ _lanefs_tool() {
 }
 
 complete -F _lanefs lanefs
-complete -F _lanefs_tool mkfs.lanefs mount.lanefs umount.lanefs fsck.lanefs
+complete -o default -F _lanefs_tool mkfs.lanefs mount.lanefs umount.lanefs fsck.lanefs
