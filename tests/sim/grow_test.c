@@ -236,9 +236,9 @@ static void cut_everywhere(uint64_t from, uint64_t to)
 	fill(&m, make_file(&m, "behind"), 0);
 	assert_int_equal(call_sync(&m), 0);
 	const struct record_entry *entries = bdev_record_entries(sim_bdev(&m.sim, "record"), &count);
-	static const unsigned keep[] = {0, 100, 50, 50};
+	static const unsigned keep[] = {0, 100, 50};
 	/* At every write of the growth, and here and there behind it. */
-	for (size_t position = 1; position <= count; position += position < done + 3 ? 1 : 11)
+	for (size_t position = 1; position <= count; position += position < done + 3 ? 1 : 23)
 		for (unsigned i = 0; i < ARRAY_SIZE(keep); i++) {
 			memcpy(image, before, m.size);
 			const struct cut_plan plan = {.entries = entries, .count = count, .position = position,
