@@ -11,7 +11,7 @@ import stat
 import posix_data  # noqa: F401 (registers its cases)
 import posix_names  # noqa: F401
 from lanefs_test import Image, add_case, equal, main, note
-from posix_common import CASES, libc, read
+from posix_common import CASES, libc, mounted, read
 
 
 MTIME = 5  # place in a line of fingerprint()
@@ -43,6 +43,7 @@ def add_group(title, options, size='2G'):
         os.umask(0o022)
         images.append(Image(title.replace(' ', '-'), size))
         images[0].mount(options)
+        mounted['options'] = options
 
     def finish():
         image = images[0]

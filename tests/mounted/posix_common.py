@@ -8,6 +8,7 @@ from lanefs_test import equal
 
 libc = ctypes.CDLL(None, use_errno=True)
 CASES = []
+mounted = {'options': ''}  # of the mount that the cases run on
 
 
 def basic(function):

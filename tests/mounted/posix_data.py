@@ -10,7 +10,7 @@ import struct
 import threading
 
 from lanefs_test import equal, fails
-from posix_common import basic, libc, pattern, read, write
+from posix_common import basic, libc, mounted, pattern, read, write
 
 
 # ---- files and data ---------------------------------------------------------------------------------------------------
@@ -73,9 +73,11 @@ def truncate_and_holes(top):
     equal(os.stat(path).st_blocks < 100, True, 'a long hole takes no space')
     write(path, b'end', os.O_WRONLY, (1 << 30) - 3)
     fd = os.open(path, os.O_RDONLY)
-    equal(os.lseek(fd, 1 << 20, os.SEEK_HOLE), 1 << 20, 'hole')
+    # With the writeback cache only the kernel knows what it holds back: all is data up to the size.
+    all_data = 'writeback' in mounted['options']
+    equal(os.lseek(fd, 1 << 20, os.SEEK_HOLE), 1 << 30 if all_data else 1 << 20, 'hole')
     data = os.lseek(fd, 1 << 20, os.SEEK_DATA)
-    equal((1 << 30) - 4096 <= data <= (1 << 30) - 3, True, f'data after the hole at {data}')
+    equal(data == 1 << 20 if all_data else (1 << 30) - 4096 <= data <= (1 << 30) - 3, True, f'data at {data}')
     equal(os.pread(fd, 5, (1 << 30) - 5), b'\0\0end')
     fails(errno.ENXIO, os.lseek, fd, 1 << 31, os.SEEK_DATA)
     os.close(fd)
