@@ -9,7 +9,8 @@ import signal
 import stat
 import time
 
-from lanefs_test import (FSCK, LANEFS, MKFS, MOUNT, UMOUNT, alive, case, equal, main, need, note, run, wait_for, work_dir)
+from lanefs_test import (BUILD, FSCK, LANEFS, MKFS, MOUNT, UMOUNT, alive, case, equal, main, need, note, run, wait_for,
+                         work_dir)
 
 UID, OTHER = 65534, 65533
 _count = 0
@@ -87,6 +88,20 @@ def whole():
     finally:
         user.run('umount.lanefs', user.directory)
     equal(alive(user.pid), False, 'umount.lanefs has waited')
+    user.gone()
+
+
+@case('posix_check, run by the owner')
+def posix():
+    user = User()
+    user.mount()
+    try:
+        shutil.copy2(f'{BUILD}/tests/mounted/posix/posix_check', user.programs)
+        result = user.run('sh', '-c', f'exec {user.programs}/posix_check {user.directory}', check=False)
+        note('\n'.join(line for line in result.stdout.split('\n') if line.startswith('not ok')))
+        equal(result.returncode, 0, 'exit status')
+    finally:
+        user.run('umount.lanefs', user.directory)
     user.gone()
 
 

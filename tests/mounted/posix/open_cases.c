@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* open(2), creat(2): what the flags do, and what is refused. */
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -402,6 +404,7 @@ CASE(open_running_program_for_writing_is_ETXTBSY, ANYONE)
 	OK(pipe2(ready, O_CLOEXEC));
 	const pid_t pid = (pid_t)OK(fork());
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execl("./program", "sleep", "30", NULL);
 		_exit(1);
 	}

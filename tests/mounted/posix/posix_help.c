@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Checks and helpers of the cases. */
 #include <grp.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #include "tests/mounted/posix/posix_check.h"
 
@@ -93,6 +95,7 @@ pid_t spawn(void (*run)(void *arg), void *arg)
 	fflush(stdout);
 	const pid_t pid = (pid_t)OK(fork());
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a case that fails leaves nobody behind */
 		run(arg);
 		child_end();
 	}
