@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """An ordinary user with an image of their own: from mkfs to the unmount, without root anywhere but in fusermount3. Others see
 nothing of it."""
+import atexit
 import json
 import os
 import shutil
@@ -13,17 +14,16 @@ from lanefs_test import (BUILD, FSCK, LANEFS, MKFS, MOUNT, UMOUNT, alive, case, 
                          work_dir)
 
 UID, OTHER = 65534, 65533
-_count = 0
+_users = []
 
 
 class User:
     """A user with a folder of their own: programs in it, an image, a mount point."""
 
     def __init__(self, runtime=True):
-        global _count
         need('fusermount3', 'setpriv')
-        _count += 1
-        self.home = f'{work_dir()}/home{_count}'
+        _users.append(self)
+        self.home = f'{work_dir()}/home{len(_users)}'
         self.programs = f'{work_dir()}/programs'
         os.mkdir(self.home, 0o755)
         if not os.path.isdir(self.programs):
@@ -248,6 +248,14 @@ def killed():
     equal(user.run('cat', f'{user.directory}/f').stdout, 'text\n')
     user.run('umount.lanefs', user.directory)
     user.gone()
+
+
+@atexit.register
+def clean_up():
+    """What a case that failed has left."""
+    for user in _users:
+        if user.mounted():
+            run('umount', '-l', user.directory, check=False)
 
 
 if __name__ == '__main__':

@@ -214,8 +214,20 @@ MAY_WAIT static int read_only(void *arg)
 		sizeof(message)), 0);
 	assert_true(bdev_get_limits(bdev_find(bench.registry, made))->read_only);
 	assert_int_equal(bdev_open(bench.registry, made, true, NULL, NULL, &desc), -EROFS);
+	struct bdev_channel *channel;
+	uint8_t *block = dma_zalloc(4096, 4096);
 	assert_int_equal(bdev_open(bench.registry, made, false, NULL, NULL, &desc), 0);
+	assert_int_equal(bdev_channel_get(desc, &channel), 0);
+	for (unsigned i = 0; i < 2; i++) { /* writable for a while, the drive's medium too */
+		assert_int_equal(bdev_write(channel, block, 0, 4096, 0), -EROFS);
+		assert_int_equal(bdev_set_read_only(bdev_desc_bdev(desc), false), 0);
+		assert_int_equal(bdev_desc_set_write(desc, true), 0);
+		assert_int_equal(bdev_write(channel, block, 0, 4096, IO_FUA), 0);
+		assert_int_equal(bdev_set_read_only(bdev_desc_bdev(desc), true), 0);
+	}
+	bdev_channel_put(channel);
 	bdev_close(desc);
+	dma_free(block);
 	gone(made);
 	return 0;
 }
