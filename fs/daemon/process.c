@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -14,7 +15,7 @@
 
 #include "reactor/log.h"
 
-enum { OOM_SCORE = -900, LANEFS_PR_SET_IO_FLUSHER = 57 };
+enum { OOM_SCORE = -900, LANEFS_PR_SET_IO_FLUSHER = 57, MAPPED_BYTES_MIN = 256 * 1024 };
 
 void process_protect(void)
 {
@@ -33,6 +34,10 @@ void process_protect(void)
 
 void process_lock_memory(void)
 {
+	/* Large tables (of what the kernel remembers) go back to the system when they shrink; left to itself the C library
+	 * stops doing that after the first one that was freed. */
+	if (!mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN))
+		log_debug("daemon: freed memory may stay with the process");
 	struct rlimit limit;
 
 	/* Under a small limit MCL_FUTURE would make later allocations fail. */
