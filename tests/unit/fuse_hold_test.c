@@ -168,7 +168,7 @@ static void test_a_parked_lookup_gives_its_count_back(void **state)
 	hold(true);
 	pid_t pid = child_start(do_look, "looked.up.3");
 	pid_t other = child_start(do_look, "looked.up.4");
-	usleep(20000);
+	await_parked(2);
 	kill(pid, SIGKILL);
 	kill(other, SIGUSR1);
 	assert_int_equal(child_end(pid, PATIENCE_MS) == KILLED, true);
