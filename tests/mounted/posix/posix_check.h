@@ -84,8 +84,8 @@ void become(struct who who);               /* for good */
 bool child_begin(const struct who *who);
 _Noreturn void child_end(void);
 /* The block that follows runs in a child, as that user; what fails in it fails the case. */
-#define AS(who) for (bool child_once = child_begin(&who); child_once; child_end())
-#define IN_CHILD for (bool child_once = child_begin(NULL); child_once; child_end())
+#define AS(who) for (bool child_once = child_begin(&who); child_once; child_once = false, child_end())
+#define IN_CHILD for (bool child_once = child_begin(NULL); child_once; child_once = false, child_end())
 pid_t spawn(void (*run)(void *arg), void *arg); /* at the same time; reap() gives its exit status */
 int reap(pid_t pid);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * data_exerciser: the operations on a file's bytes. Each draws its parameters, is noted, done, and repeated on the model.
+ * data_exerciser: the operations on a file's bytes. Each draws its parameters, is noted, done, and repeated on the
+ * model.
  *
- * Page cache, mmap and direct I/O are mixed only in turn, by one process: Linux then writes back and drops what is cached
- * around each direct access, so that all of them see the same bytes.
+ * Page cache, mmap and direct I/O are mixed only in turn, by one process: Linux then writes back and drops what is
+ * cached around each direct access, so that all of them see the same bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -219,8 +220,12 @@ static void check_punched(struct data_run *run, struct data_file *file, struct d
 			file->name, range.offset, range_end(range), first, data);
 }
 
+/* Not in the page cache of a file that others have mapped: between the answer of a FUSE filesystem and dropping what is cached the
+ * kernel does not keep a page that somebody else has changed meanwhile from being written back, old bytes included. */
 static void op_punch(struct data_run *run, struct data_file *file)
 {
+	if (file->shared == SHARED_CACHED)
+		return;
 	const struct data_range range = range_pick(run, file, run->size_max, 1);
 	if (!range.length)
 		return;
@@ -237,6 +242,8 @@ static void op_punch(struct data_run *run, struct data_file *file)
 
 static void op_zero(struct data_run *run, struct data_file *file)
 {
+	if (file->shared == SHARED_CACHED)
+		return; /* as op_punch */
 	const bool keep = file->shared || chance(run->exerciser, 2);
 	const struct data_range range = range_pick(run, file, run->size_max, 1);
 	if (!range.length)
