@@ -84,7 +84,7 @@ def options():
     for option, word in (('frobnicate', 'frobnicate'), ('cache=lots', 'cache'), ('cache', 'cache'), ('cache=0', 'cache'),
                          ('commit=0', 'commit'), ('commit=1x', 'commit'), ('commit=301', 'commit'), ('ro=1', 'ro'),
                          ('reactors=0', 'reactors'), ('reactors=65', 'reactors'), ('lcores=banana', 'lcores'),
-                         ('lcores=1@0', 'lcores'), ('lcores=0@0:', 'lcores'), ('remount', 'remount'),
+                         ('lcores=1@0', 'lcores'), ('lcores=0@0:', 'lcores'),
                          ('reactors=3,lcores=0@0:1@0', 'contradict'), ('max_background=0', 'max_background'),
                          ('io_uring,on_removal=wait', 'exclude')):
         refused([MOUNT, image.path, image.directory, '-o', option], USAGE, word, image=image)

@@ -13,6 +13,7 @@ SMALL = 100         # bytes: in the inode
 MEDIUM = 20 << 10   # bytes: one extent
 PIECE = 1 << 20     # bytes of one write to a large file
 LEFT_MAX = 8        # blocks that may be available when a file of any of these sizes gets none
+REFILL_SLACK = 16 * 4096  # such lists, and leaves of the directory, whose entries divide differently than before
 SLACK = 8 * 4096    # bytes that a truncated file may lose: a block per allocation group for the list of such files
 
 
@@ -112,7 +113,7 @@ def refill(directory, numbers, size, what):
     for number in numbers:
         if not add_file(path_of(directory, number), size):
             missing = len(numbers) - numbers.index(number)
-            if (missing - 1) * max(size, 4096) > SLACK:
+            if (missing - 1) * max(size, 4096) > REFILL_SLACK:
                 raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, '
                                      f'{os.statvfs(directory).f_bavail} blocks are available')
             return

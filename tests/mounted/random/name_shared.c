@@ -115,7 +115,8 @@ static void change_names(struct name_run *run, unsigned way)
 	static const char *const names[] = {"mkdir", "mkdir", "rmdir", "rename directory", "exchange directories", "exchange files",
 		"rename file", "link", "unlink"};
 	begin(run, names[way], path);
-	op_note(run->exerciser, way >= 3 && way <= 7 ? ", %s" : "", other);
+	if (way >= 3 && way <= 7)
+		op_note(run->exerciser, ", %s", other);
 	switch (way) {
 	case 0:
 	case 1: ALLOW(run, mkdirat(run->shared, path, 0755), EEXIST, ENOENT); break;
