@@ -277,8 +277,9 @@ static enum exit_status command_run(struct command *command)
 		printf("%s: clean, not checked further (-f does)\n", command->target);
 	else
 		status = outcome(command, result, error, now_ns() - begin);
-	/* An error on record is one that a check has now explained, or not found any more. */
-	if (command->repair && (status == EXIT_UNCORRECTED || (status == EXIT_CLEAN && result->recorded_error)))
+	/* An error on record is one that a check has now explained, or not found any more. A bad place ends a check, not a
+	 * repair. */
+	if (command->repair && (status == EXIT_UNCORRECTED || (status == EXIT_CLEAN && result->recorded_error) || error == -EIO))
 		status = command_repair(command);
 	fsck_device_close(command->device);
 	return status;

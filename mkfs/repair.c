@@ -54,8 +54,6 @@ const void *repair_read(struct repair *repair, uint64_t block, void *buffer, enu
 	struct fsck *fsck = &repair->fsck;
 	bool image;
 	const struct block_header *header = fsck->error ? NULL : fsck_read(fsck, block, buffer, &image);
-	if (fsck->error == -EIO) /* a bad place of the device: what stood there is lost, and will be written */
-		fsck->error = 0;
 	if (!header || fsck_header_useless(fsck, header, block, type, image) || le64_get(header->owner) != owner)
 		return NULL;
 	/* A number that no journal reaches is not believed: the block gets a new one. */
@@ -290,7 +288,7 @@ static void repair_run_all(struct repair *repair)
 {
 	struct fsck *fsck = &repair->fsck;
 	repair_start(repair);
-	if (fsck->error || repair->out->no_superblock || repair->out->refused)
+	if (fsck->error || repair->out->no_superblock)
 		return;
 	each_group(repair, "inodes", repair_ag_inodes);
 	if (!fsck->error)
@@ -309,8 +307,7 @@ static void repair_run_all(struct repair *repair)
 	if (!fsck->error)
 		repair_link_counts(repair);
 	each_group(repair, "maps", repair_ag_maps);
-	repair->out->refused = repair->options->lossless && repair->out->losses;
-	if (fsck->error || repair->out->refused)
+	if (fsck->error || repair->rehearsal)
 		return;
 	stages_write(repair);
 	if (!fsck->error)
@@ -319,16 +316,37 @@ static void repair_run_all(struct repair *repair)
 		repair_write_state(repair, true);
 }
 
-int fsck_repair(const struct fsck_repair_options *options, const struct fsck_repair_io *io, struct fsck_repair_result *out)
+/* A bad place of the device reads as zeroes, which is nothing: what stood there is lost, and will be written. A device that
+ * fails more often is not one to be written to. */
+static int read_or_lost(void *arg, uint64_t block, void *data)
 {
-	*out = (struct fsck_repair_result){0};
+	enum { UNREADABLE_MAX = 64 };
+	struct repair *repair = arg;
+	const int error = repair->io->read(repair->io->arg, block, data);
+	if (error != -EIO || repair->unreadable == UNREADABLE_MAX)
+		return error;
+	repair->unreadable++;
+	memset(data, 0, FS_BLOCK_SIZE);
+	return 0;
+}
+
+static void show_progress(void *arg, const char *phase, uint64_t done, uint64_t total)
+{
+	const struct repair *repair = arg;
+	if (repair->io->progress)
+		repair->io->progress(repair->io->arg, phase, done, total);
+}
+
+static int run_once(const struct fsck_repair_options *options, const struct fsck_repair_io *io, bool rehearsal,
+	struct fsck_repair_result *out)
+{
 	struct repair *repair = calloc(1, sizeof(*repair));
 	if (!repair)
 		return -ENOMEM;
 	struct fsck_result checked = {0};
 	const struct fsck_options check = {
 		.device_blocks = options->device_blocks, .super_block = options->super_block, .replay_in_memory = true};
-	const struct fsck_io reading = {.read = io->read, .progress = io->progress, .arg = io->arg};
+	const struct fsck_io reading = {.read = read_or_lost, .progress = show_progress, .arg = repair};
 	struct fsck *fsck = &repair->fsck;
 	fsck->options = &check;
 	fsck->io = &reading;
@@ -337,10 +355,23 @@ int fsck_repair(const struct fsck_repair_options *options, const struct fsck_rep
 	repair->options = options;
 	repair->io = io;
 	repair->out = out;
+	repair->rehearsal = rehearsal;
 	repair_run_all(repair);
 	const int error = fsck->error;
 	rebuilds_free(repair);
 	fsck_groups_fini(fsck);
 	free(repair);
 	return error;
+}
+
+int fsck_repair(const struct fsck_repair_options *options, const struct fsck_repair_io *io, struct fsck_repair_result *out)
+{
+	*out = (struct fsck_repair_result){0};
+	if (options->lossless) {
+		const int error = run_once(options, io, true, out);
+		out->refused = out->losses > 0;
+		if (error || out->refused || out->no_superblock)
+			return error;
+	}
+	return run_once(options, io, false, out);
 }

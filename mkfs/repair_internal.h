@@ -74,6 +74,8 @@ struct repair {
 	const struct fsck_repair_options *options;
 	const struct fsck_repair_io *io;
 	struct fsck_repair_result *out;
+	bool rehearsal;                 /* nothing is written: what would be lost? */
+	unsigned unreadable;            /* blocks that the device failed to read, taken for lost */
 	uint64_t sequence;              /* highest that any header has */
 	struct repair_rebuild *rebuilds;
 	struct repair_blocks lost;      /* inodes for lost+found */

@@ -181,8 +181,8 @@ void repair_start(struct repair *repair)
 	} else {
 		state_invent(repair);
 	}
-	repair->out->refused = repair->options->lossless && repair->out->losses;
-	if (fsck->error || repair->out->refused)
+	/* A rehearsal goes on with what replay would leave in the overlay. */
+	if (fsck->error || repair->rehearsal)
 		return;
 	journal_home(repair);
 	crc_draw(repair);

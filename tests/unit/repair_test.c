@@ -25,6 +25,7 @@ struct bench {
 	struct sample sample;
 	uint64_t writes_left;           /* then the program is killed */
 	uint64_t writes;
+	uint64_t bad, bad_count;        /* blocks that cannot be read; the first one can when it was written */
 	char note[64][256];
 	unsigned notes;
 	struct fsck_repair_result result;
@@ -33,7 +34,7 @@ struct bench {
 static int bench_read(void *arg, uint64_t block, void *data)
 {
 	struct bench *bench = arg;
-	if (block >= SAMPLE_BLOCKS)
+	if (block >= SAMPLE_BLOCKS || (block >= bench->bad && block < bench->bad + bench->bad_count))
 		return -EIO;
 	memcpy(data, sample_block(&bench->sample, block), FS_BLOCK_SIZE);
 	return 0;
@@ -45,6 +46,8 @@ static int bench_write(void *arg, uint64_t block, const void *data)
 	assert(block < SAMPLE_BLOCKS && block >= FS_SUPER_BLOCK);
 	if (!bench->writes_left)
 		return -ECANCELED;
+	if (block == bench->bad)
+		bench->bad_count = 0;
 	bench->writes_left--;
 	bench->writes++;
 	memcpy(sample_block(&bench->sample, block), data, FS_BLOCK_SIZE);
@@ -383,12 +386,12 @@ static void test_preening_refuses_what_would_lose_something(void **state)
 {
 	struct bench *bench = bench_create();
 	zero(bench, intact.root_leaf);
-	uint8_t *before = malloc((size_t)SAMPLE_BLOCKS * FS_BLOCK_SIZE);
 	const struct fsck_repair_options options = {.device_blocks = SAMPLE_BLOCKS, .lossless = true};
 	const struct fsck_repair_io io = {bench_read, bench_write, bench_flush, bench_note, NULL, bench};
 	bench->writes_left = UINT64_MAX;
 	assert_int_equal(fsck_repair(&options, &io, &bench->result), 0);
 	assert_true(bench->result.refused);
+	assert_int_equal(bench->writes, 0);
 	assert_true(findings(bench) > 0);
 	/* Maps and counts are another matter. */
 	memcpy(bench->sample.data, intact.data, (size_t)SAMPLE_BLOCKS * FS_BLOCK_SIZE);
@@ -396,7 +399,27 @@ static void test_preening_refuses_what_would_lose_something(void **state)
 	assert_int_equal(fsck_repair(&options, &io, &bench->result), 0);
 	assert_false(bench->result.refused);
 	assert_int_equal(findings(bench), 0);
-	free(before);
+	bench_destroy(bench);
+}
+
+static void test_a_bad_place_is_written_and_a_failing_device_is_not(void **state)
+{
+	struct bench *bench = bench_create();
+	bench->bad = SAMPLE_AG_FIRST + FS_AG_MAPS_FIRST; /* a block map */
+	bench->bad_count = 1;
+	repaired(bench);
+	assert_int_equal(bench->bad_count, 0);
+	assert_int_equal(bench->result.losses, 0);
+	bench->bad = intact.root_leaf;
+	bench->bad_count = 1;
+	repaired(bench);
+	assert_int_equal(bench->result.reconnected, 11);
+	bench->bad = FS_JOURNAL_FIRST_BLOCK;
+	bench->bad_count = SAMPLE_BLOCKS - 10;
+	zero(bench, FS_STATE_BLOCK_A);
+	zero(bench, FS_STATE_BLOCK_B);
+	assert_int_equal(repair(bench), -EIO);
+	assert_int_equal(bench->writes, 0);
 	bench_destroy(bench);
 }
 
@@ -413,6 +436,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_block_of_two_files_stays_with_the_first),
 		cmocka_unit_test(test_directories_in_a_cycle_are_found),
 		cmocka_unit_test(test_preening_refuses_what_would_lose_something),
+		cmocka_unit_test(test_a_bad_place_is_written_and_a_failing_device_is_not),
 		cmocka_unit_test_teardown(test_random_damage_is_repaired, seed_report),
 		cmocka_unit_test_teardown(test_a_killed_repair_is_as_good, seed_report),
 	};
