@@ -73,8 +73,9 @@ static bool looks_at_ticket(const struct front_request *request)
 	return request->header->opcode == FUSE_IOCTL && in->cmd == FITRIM;
 }
 
-/* Whether the thread that waits for the answer is being killed: then SIGKILL is among its pending signals, whichever signal it
- * was. It cannot end meanwhile, so it is still the same. */
+/* Whether the thread that waits for the answer is being killed: then SIGKILL is among its pending signals, whichever signal
+ * it was. It cannot end meanwhile, so it is still the same, and reading about it is never the last to let go of its memory
+ * or files (which could wait for this mount). */
 static bool caller_dies(const struct front_request *request)
 {
 	enum { FIELDS_BEFORE = 28 }; /* of proc(5), stat: from behind the name to "signal" */

@@ -311,15 +311,16 @@ def in_namespace(script, *arguments):
     """Runs a shell script in which /sbin holds our helpers and everything mounted vanishes with it."""
     need('unshare')
     overlay = f'{work_dir()}/overlay'
-    for name in ('upper', 'work'):
+    for name in ('upper', 'memory'):
         os.makedirs(f'{overlay}/{name}', exist_ok=True)
     for name, target in (('mount.lanefs', MOUNT), ('umount.lanefs', UMOUNT), ('mount.fuse.lanefs', MOUNT),
                          ('umount.fuse.lanefs', UMOUNT)):
         shutil.copy2(target, f'{overlay}/upper/{name}')
     sbin = os.path.realpath('/sbin')
-    prologue = (f'set -e; mount --make-rprivate /; mount -t tmpfs tmpfs {overlay}/work; '
-                f'mkdir {overlay}/work/u {overlay}/work/w; cp -a {overlay}/upper/. {overlay}/work/u/; '
-                f'mount -t overlay overlay -o lowerdir={sbin},upperdir={overlay}/work/u,workdir={overlay}/work/w {sbin}; ')
+    prologue = (f'set -e; mount --make-rprivate /; mount -t tmpfs tmpfs {overlay}/memory; '
+                f'cd {overlay}/memory; mkdir upper scratch; cp -a {overlay}/upper/. upper/; '
+                f'mount -t overlay overlay -o lowerdir={sbin},upperdir={overlay}/memory/upper,workdir={overlay}/memory/scratch '
+                f'{sbin}; cd /; ')
     result = subprocess.run(['unshare', '-m', 'sh', '-c', prologue + script, 'sh', *arguments], capture_output=True,
                             text=True, timeout=120, stdin=subprocess.DEVNULL)
     if 'overlay' in result.stderr and 'unknown filesystem' in result.stderr:
