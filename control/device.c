@@ -110,7 +110,7 @@ static void print_namespace(struct json_object *ns)
 static void print_controller(struct json_object *controller)
 {
 	struct json_object *namespaces = json_child(controller, "namespaces");
-	size_t count = namespaces ? json_object_array_length(namespaces) : 0;
+	size_t count = json_count(namespaces);
 	char bytes[16];
 
 	printf("%s: %s, serial %s, firmware %s, NVMe %s%s\n", json_text(controller, "name"), json_text(controller, "model"),
@@ -167,12 +167,12 @@ static void print_health(struct json_object *health)
 		{"error_entries", "error log entries", ""},
 	};
 	struct json_object *warnings = json_child(health, "warnings");
-	size_t count = warnings ? json_object_array_length(warnings) : 0;
+	size_t count = json_count(warnings);
 	char bytes[16];
 
 	printf("%-18s %s", "critical warnings", count ? "" : "none");
 	for (size_t i = 0; i < count; i++)
-		printf("%s%s", i ? ", " : "", json_object_get_string(json_object_array_get_idx(warnings, i)));
+		printf("%s%s", i ? ", " : "", json_text_at(warnings, i));
 	puts("");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		printf("%-18s %lld%s\n", rows[i].text, (long long)json_number(health, rows[i].key), rows[i].unit);
@@ -282,7 +282,7 @@ int control_attach(int argc, char **argv)
 /* ---- emu ---- */
 static void print_rules(struct json_object *rules)
 {
-	size_t count = json_object_array_length(rules);
+	size_t count = json_count(rules);
 
 	for (size_t i = 0; i < count; i++) {
 		struct json_object *rule = json_object_array_get_idx(rules, i);

@@ -18,6 +18,8 @@ static const char help[] =
 
 static void print_operations(const char *title, struct json_object *operations)
 {
+	if (!json_object_is_type(operations, json_type_object))
+		return;
 	printf("  %-22s %12s %10s %8s %10s %10s %10s %10s\n", title, "count", "bytes", "errors", "mean", "p50", "p99", "max");
 	json_object_object_foreach(operations, name, operation) {
 		int64_t count = json_number(operation, "count");

@@ -96,7 +96,7 @@ static void print_cache(struct json_object *cache)
 
 static void print_reactors(struct json_object *reactors, uint64_t uptime_seconds)
 {
-	size_t count = reactors ? json_object_array_length(reactors) : 0;
+	size_t count = json_count(reactors);
 	char text[200];
 
 	for (size_t i = 0; i < count; i++) {
@@ -119,7 +119,7 @@ static void print_reactors(struct json_object *reactors, uint64_t uptime_seconds
 static void print_fuse(struct json_object *fuse)
 {
 	struct json_object *features = json_child(fuse, "features");
-	size_t count = features ? json_object_array_length(features) : 0, column = 0;
+	size_t count = json_count(features), column = 0;
 	char size[16];
 
 	printf("  %-10s %lld requests under way", "requests", (long long)json_number(fuse, "running"));
@@ -129,7 +129,7 @@ static void print_fuse(struct json_object *fuse)
 		json_text(fuse, "protocol"), json_text(fuse, "kernel_protocol"),
 		format_bytes((uint64_t)json_number(fuse, "max_write"), size), (long long)json_number(fuse, "max_background"));
 	for (size_t i = 0; i < count; i++) {
-		const char *name = json_object_get_string(json_object_array_get_idx(features, i));
+		const char *name = json_text_at(features, i);
 
 		if (column == 0 || column + strlen(name) > 90) {
 			printf("%s  %-10s ", column ? "\n" : "", column ? "" : "features");

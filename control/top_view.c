@@ -145,17 +145,17 @@ static void device_fill(struct top_rows *rows, const struct top_daemon *daemon)
 static void reactor_fill(struct top_rows *rows, const struct top_daemon *daemon)
 {
 	struct json_object *now = json_child(daemon->now, "reactors"), *before = json_child(daemon->before, "reactors");
-	const unsigned count = json_object_is_type(now, json_type_array) ? (unsigned)json_object_array_length(now) : 0;
+	const size_t count = json_count(now);
 
-	for (unsigned i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct json_object *reactor = json_object_array_get_idx(now, i);
-		struct json_object *earlier = before ? json_object_array_get_idx(before, i) : NULL;
+		struct json_object *earlier = i < json_count(before) ? json_object_array_get_idx(before, i) : NULL;
 		struct top_row *row = top_rows_add(rows);
 
 		if (!row)
 			return;
 		name_fill(row, daemon, "directory");
-		snprintf(row->name + strlen(row->name), sizeof(row->name) - strlen(row->name), " #%u", i);
+		snprintf(row->name + strlen(row->name), sizeof(row->name) - strlen(row->name), " #%zu", i);
 		if (daemon->state != TOP_ANSWERED)
 			continue;
 		row->value[0] = MIN(100 * counted(reactor, earlier, "busy_ns") / (daemon->seconds * NS_PER_SEC), 100.0);
@@ -173,15 +173,16 @@ static void reactor_fill(struct top_rows *rows, const struct top_daemon *daemon)
 /* A row for each request that occurred. */
 static void request_fill(struct top_rows *rows, const struct top_daemon *daemon)
 {
-	struct json_object *now = json_child(daemon->now, "fuse");
+	struct json_object *now = json_child(daemon->now, "fuse"), *before = json_child(daemon->before, "fuse");
 
 	if (daemon->state != TOP_ANSWERED || !json_object_is_type(now, json_type_object))
 		return;
 	json_object_object_foreach(now, name, figures) {
-		struct operations sum;
+		struct operations sum = {0};
 		struct top_row *row;
 
-		operations_sum(&sum, daemon, "fuse", name);
+		if (json_object_is_type(figures, json_type_object))
+			operation_add(&sum, figures, json_child(before, name));
 		if (sum.count == 0 || !(row = top_rows_add(rows)))
 			continue;
 		snprintf(row->name, sizeof(row->name), "%s %s", name, json_text(daemon->now, "directory"));

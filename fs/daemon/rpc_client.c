@@ -235,6 +235,18 @@ int64_t json_number(struct json_object *object, const char *key)
 	return value ? json_object_get_int64(value) : 0;
 }
 
+size_t json_count(struct json_object *array)
+{
+	return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+const char *json_text_at(struct json_object *array, size_t index)
+{
+	struct json_object *value = index < json_count(array) ? json_object_array_get_idx(array, index) : NULL;
+
+	return value ? json_object_get_string(value) : "";
+}
+
 /* What a target names: the path of an emulated drive's medium, an address without its prefix, or all of it. */
 static void target_object(const char *target, char out[PATH_MAX])
 {

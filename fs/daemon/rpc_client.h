@@ -39,6 +39,9 @@ void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int time
 const char *json_text(struct json_object *object, const char *key);
 int64_t json_number(struct json_object *object, const char *key);
 struct json_object *json_child(struct json_object *object, const char *key); /* NULL when missing */
+/* Elements of what should be an array, and one as text; 0 and "" when it is none. */
+size_t json_count(struct json_object *array);
+const char *json_text_at(struct json_object *array, size_t index);
 
 /* The daemon whose mount is @directory (resolved), or whose target is @target; the other may be NULL. 0: none found.
  * *status (may be NULL) is then its answer to "status", the caller's. */
