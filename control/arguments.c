@@ -72,7 +72,7 @@ int size_parse(const char *text, uint64_t *bytes)
 		return -EINVAL;
 	if (*rest) {
 		unit = strchr(units, *rest & ~0x20);
-		if (!unit || (rest[1] && strcmp(rest + 1, "iB")))
+		if (!unit || !*unit || (rest[1] && strcmp(rest + 1, "iB")))
 			return -EINVAL;
 		for (const char *i = units; i <= unit; i++)
 			value *= 1024;
