@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "blockdev/nvme.h"
+#include "fs/daemon/confine.h"
 #include "fs/daemon/daemon_internal.h"
+#include "fs/daemon/daemon_status.h"
 #include "fs/daemon/mounts.h"
 #include "fs/daemon/process.h"
 #include "fs/daemon/rpc_client.h"
@@ -300,8 +302,9 @@ static int start_service(struct daemon *daemon)
 	if (daemon->config->hold_on_removal && !daemon->facts.nvme)
 		log_warn("%s: on_removal=wait has no effect: only devices of lanefs's own NVMe driver are waited for",
 			daemon->config->target);
+	kernel_device_look(daemon); /* sees more now than later */
 	process_lock_memory();
-	return 0;
+	return confine_finish(daemon->config, daemon->message, daemon->message_size);
 }
 
 static int daemon_start(struct daemon *daemon)
@@ -314,6 +317,7 @@ static int daemon_start(struct daemon *daemon)
 	err = helper_start(&daemon->helper, daemon->config);
 	if (err)
 		return daemon_fail(daemon, err, "no helper process: %s", strerror(-err));
+	confine_begin(daemon->config);
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		err = steps[i](daemon);
 		if (err)
@@ -331,8 +335,8 @@ static void finish_mount(struct daemon *daemon)
 	close(daemon->fuse_fd); /* whoever still waits for an answer gets ECONNABORTED */
 	if (!atomic_load(&daemon->ended))
 		err = helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply);
-	else
-		utab_remove(daemon->config->directory);
+	else if (!daemon->config->no_utab && helper_call(&daemon->helper, HELPER_UTAB_DROP, 0, QUICK_DEADLINE_MS, &reply))
+		log_debug("%s: its note in /run/mount/utab stays", daemon->config->directory);
 	if (err && err != -EINVAL)
 		log_warn("%s: stays in the mount table: %s", daemon->config->directory, strerror(-err));
 	daemon->fuse_fd = -1;

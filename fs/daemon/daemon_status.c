@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "fs/daemon/confine.h"
 #include "fs/daemon/daemon_status.h"
 #include "reactor/log.h"
 
@@ -246,6 +247,17 @@ static void add_fuse(struct json_object *status, const struct daemon *daemon)
 	put_number(object, "refused_answers", figures.refused_answers);
 }
 
+static void add_confinement(struct json_object *status)
+{
+	struct json_object *object = status_object(status, "confinement");
+	const struct confinement confinement = confine_status();
+	char capabilities[256];
+
+	confine_capabilities_show(confinement.capabilities, capabilities, sizeof(capabilities));
+	put_bool(object, "on", confinement.on);
+	put_text(object, "capabilities", capabilities);
+}
+
 const char *daemon_state_name(const struct daemon *daemon)
 {
 	return daemon->state == DAEMON_MOUNTED && daemon->removal.held ? "waiting" : state_names[daemon->state];
@@ -272,6 +284,7 @@ static struct json_object *status_new(struct daemon *daemon)
 	add_errors(status, daemon);
 	add_fuse(status, daemon);
 	status_reactors(status, daemon);
+	add_confinement(status);
 	return status;
 }
 

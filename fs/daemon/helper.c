@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/daemon/confine.h"
 #include "fs/daemon/helper_internal.h"
 #include "reactor/log.h"
 
@@ -73,12 +74,21 @@ static void serve(int socket_fd, const struct mount_config *config, const struct
 	send_reply(socket_fd, &reply);
 }
 
+static void refuse(int socket_fd, const struct helper_request *request)
+{
+	const struct helper_reply reply = {.id = request->id, .fd = -1, .result = -EPERM};
+
+	send_reply(socket_fd, &reply);
+}
+
 static _Noreturn void helper_main(int socket_fd, const struct mount_config *config)
 {
 	struct helper_request request;
+	bool mounted = false;
 	int null = open("/dev/null", O_RDWR);
 
 	prctl(PR_SET_NAME, "lanefs-helper");
+	confine_helper(config);
 	setpgid(0, 0); /* a Ctrl-C is for the daemon, which then needs us */
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
@@ -93,7 +103,12 @@ static _Noreturn void helper_main(int socket_fd, const struct mount_config *conf
 	while (recv(socket_fd, &request, sizeof(request), 0) == sizeof(request)) {
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		serve(socket_fd, config, &request);
+		request.text[sizeof(request.text) - 1] = '\0';
+		if (request.op != HELPER_MOUNT || !mounted) /* once */
+			serve(socket_fd, config, &request);
+		else
+			refuse(socket_fd, &request);
+		mounted |= request.op == HELPER_MOUNT;
 	}
 	_exit(0);
 }

@@ -6,6 +6,9 @@
  * nothing. Each request runs in a child of its own with a deadline; a child that the kernel does not let go is left
  * behind and the request answered with -ETIMEDOUT. Requests are served in order, one at a time.
  *
+ * What it can be made to do is what enum helper_op says, with the target and the directory that it was started with: a daemon
+ * that somebody has taken over gains no more by it. It keeps the capabilities for that, and the daemon none (confine.h).
+ *
  * mounted by libfuse: as root it calls mount(2), otherwise fusermount3. The /dev/fuse descriptor of the mount comes
  * back over the socket; the helper keeps no copy, so the kernel notices when the daemon dies.
  *
@@ -24,9 +27,10 @@ enum helper_op {
 	HELPER_MOUNT,      /* of the config that helper_start got; the descriptor comes back */
 	HELPER_UNMOUNT,    /* flags: enum unmount_how */
 	HELPER_UTAB,       /* notes the mount for umount(8) */
+	HELPER_UTAB_DROP,  /* the mount is gone: so is the note */
 	HELPER_READAHEAD,  /* read_ahead_kb of the mount := flags; proves that the mount answers */
 	HELPER_SYNCFS,
-	HELPER_BIND,       /* text: "ADDRESS DRIVER"; see pci_bind */
+	HELPER_BIND,       /* text: "ADDRESS DRIVER"; see pci_bind. With the option auto_bind only */
 };
 enum { HELPER_TEXT_BYTES = 64 };
 

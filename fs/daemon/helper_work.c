@@ -182,6 +182,8 @@ static int work_bind(const char *text, struct helper_reply *reply)
 
 int helper_work(const struct mount_config *config, const struct helper_request *request, struct helper_reply *reply)
 {
+	struct mount_found found;
+
 	switch (request->op) {
 	case HELPER_MOUNT:
 		detach_dead_mount(config->directory);
@@ -190,12 +192,16 @@ int helper_work(const struct mount_config *config, const struct helper_request *
 		return unmount_at(config->directory, request->flags);
 	case HELPER_UTAB:
 		return utab_add(config->target, config->directory, config->utab_options);
+	case HELPER_UTAB_DROP:
+		if (!mount_at(config->directory, &found))
+			utab_remove(config->directory);
+		return 0;
 	case HELPER_READAHEAD:
 		return work_readahead(config->directory, request->flags);
 	case HELPER_SYNCFS:
 		return work_syncfs(config->directory);
 	case HELPER_BIND:
-		return work_bind(request->text, reply);
+		return config->auto_bind ? work_bind(request->text, reply) : -EPERM;
 	}
 	return -EINVAL;
 }

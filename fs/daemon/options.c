@@ -79,6 +79,8 @@ static const struct option_row rows[] = {
 	{"nohotplug", OPTION_SET, FIELD(no_hotplug)},
 	{"auto_bind", OPTION_SET, FIELD(auto_bind)},
 	{"noauto_bind", OPTION_CLEAR, FIELD(auto_bind)},
+	{"confine", OPTION_CLEAR, FIELD(no_confine)},
+	{"noconfine", OPTION_SET, FIELD(no_confine)},
 	{"config", OPTION_CONFIG},
 	{"defaults", OPTION_IGNORE},
 	{"auto", OPTION_IGNORE},

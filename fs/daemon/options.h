@@ -53,6 +53,8 @@ struct mount_config {
 	uint64_t hold_ms;
 	bool no_hotplug;          /* kernel uevents are not listened to */
 	bool auto_bind;           /* a device that comes back is taken from the kernel's driver */
+	/* the process's */
+	bool no_confine;          /* keeps its privileges: see confine.h */
 	/* the reactors' */
 	bool poll, hugepages;
 	uint64_t reactors;        /* 0: default */

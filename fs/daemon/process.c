@@ -38,10 +38,14 @@ void process_lock_memory(void)
 	 * stops doing that after the first one that was freed. */
 	if (!mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN))
 		log_debug("daemon: freed memory may stay with the process");
+	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 	struct rlimit limit;
 
+	/* Memory is locked, and mapped for devices, after the privilege to do so without a limit is gone. */
+	if (geteuid() == 0 && setrlimit(RLIMIT_MEMLOCK, &unlimited))
+		log_debug("daemon: the memlock limit stays: %s", strerror(errno));
 	/* Under a small limit MCL_FUTURE would make later allocations fail. */
-	if (geteuid() != 0 && (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur != RLIM_INFINITY))
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur != RLIM_INFINITY)
 		return;
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
 		log_debug("daemon: memory is not locked: %s", strerror(errno));
