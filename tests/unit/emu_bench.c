@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 
-enum { QUEUE_BYTES = 1 << 17, WAIT_STEP_NS = 1000, COMMAND_TIMEOUT_S = 60 };
+enum { WAIT_STEP_NS = 1000, COMMAND_TIMEOUT_S = 60 };
 
 /* ---- the medium ---- */
 
@@ -193,7 +193,8 @@ static void guard_again(void)
 
 static void init(struct bench *bench, const struct emu_options *options, uint64_t seed)
 {
-	const struct reactor_options group = {.count = 2, .simulate = !bench->threads, .seed = seed};
+	const struct reactor_options group = {.count = 2, .simulate = !bench->threads, .seed = seed,
+		.fiber_count = BENCH_FIBERS};
 	if (options)
 		bench->options = *options;
 	bench->random = seed * 2 + 1;
@@ -204,8 +205,8 @@ static void init(struct bench *bench, const struct emu_options *options, uint64_
 	bench->durable = host_alloc(BENCH_MEDIUM_BYTES);
 	for (unsigned i = 0; i <= BENCH_QUEUES; i++) {
 		bench->queue[i].id = (uint16_t)i;
-		bench->queue[i].sq = host_alloc(QUEUE_BYTES);
-		bench->queue[i].cq = host_alloc(QUEUE_BYTES);
+		bench->queue[i].sq = host_alloc(BENCH_QUEUE_BYTES);
+		bench->queue[i].cq = host_alloc(BENCH_QUEUE_BYTES);
 	}
 	assert_int_equal(reactor_group_create(&group, &bench->group), 0);
 	bench->home = reactor_group_get(bench->group, 0);
@@ -295,7 +296,7 @@ static void queue_reset(struct bench_queue *queue, uint32_t entries)
 	queue->entries = entries;
 	queue->sq_tail = queue->cq_head = 0;
 	queue->phase = true;
-	memset(queue->cq, 0, QUEUE_BYTES);
+	memset(queue->cq, 0, BENCH_QUEUE_BYTES);
 }
 
 void bench_start_enabling(struct bench *bench, uint32_t admin_entries)

@@ -17,7 +17,12 @@
 
 #include "nvme/emu_internal.h"
 
-enum { BENCH_QUEUES = 4, BENCH_ENTRIES_MAX = 1024, BENCH_PAGES = 1100, BENCH_MEDIUM_BYTES = 4 << 20 };
+enum { BENCH_QUEUES = 4 };
+#ifndef EMU_BENCH_SMALL
+enum { BENCH_ENTRIES_MAX = 1024, BENCH_PAGES = 1100, BENCH_MEDIUM_BYTES = 4 << 20, BENCH_QUEUE_BYTES = 1 << 17, BENCH_FIBERS = 0 };
+#else /* a bench that is made and thrown away many times a second */
+enum { BENCH_ENTRIES_MAX = 64, BENCH_PAGES = 8, BENCH_MEDIUM_BYTES = 256 << 10, BENCH_QUEUE_BYTES = 4096, BENCH_FIBERS = 16 };
+#endif
 
 struct bench_queue {
 	uint16_t id;

@@ -113,13 +113,17 @@ static void post(struct nvme_fake *fake, uint16_t sqid, uint16_t cid, uint16_t s
 		fake_complain(fake, "completion queue %u overflows", qid);
 		return;
 	}
-	volatile struct nvme_completion *completion = (struct nvme_completion *)(uintptr_t)cq->iova + cq->tail;
-	completion->dw0 = le32_set(dw0);
-	completion->dw1 = le32_set(0);
-	completion->sq_head = le16_set(fake->sqs[sqid].head);
-	completion->sq_id = le16_set(sqid);
-	completion->cid = le16_set(cid);
-	completion->status = le16_set((uint16_t)(status << 1 | cq->phase));
+	volatile struct nvme_completion *entry = (struct nvme_completion *)(uintptr_t)cq->iova + cq->tail;
+	struct nvme_completion completion = {
+		.dw0 = le32_set(dw0),
+		.sq_head = le16_set(fake->sqs[sqid].head),
+		.sq_id = le16_set(sqid),
+		.cid = le16_set(cid),
+		.status = le16_set((uint16_t)(status << 1 | cq->phase)),
+	};
+	if (fake->twist)
+		fake->twist(fake, &completion);
+	*entry = completion;
 	cq->tail = (uint16_t)((cq->tail + 1) % cq->entries);
 	if (cq->tail == 0)
 		cq->phase = !cq->phase;

@@ -104,6 +104,9 @@ struct nvme_fake {
 	bool doorbells_out_of_sight;  /* the stride is too large for the bar of the fake */
 	bool shadow_awake;            /* looks at the shadow doorbells by itself: event indexes stay where they are */
 	enum fake_vanish vanish_as;
+	/* What a hostile controller makes of a completion, and of data for the host, just before they are stored. */
+	void (*twist)(struct nvme_fake *fake, struct nvme_completion *completion);
+	void (*garble)(struct nvme_fake *fake, const struct nvme_command *command, uint8_t *data, uint32_t length);
 	struct fake_rule rules[FAKE_RULES_MAX];
 	unsigned rule_count;
 	struct nvme_log_smart smart;

@@ -76,6 +76,8 @@ bool fake_command_pages(struct nvme_fake *fake, const struct fake_command *held,
 }
 
 struct move {
+	struct nvme_fake *fake;
+	const struct nvme_command *command;
 	uint8_t *at;
 	bool to_host;
 };
@@ -83,13 +85,15 @@ static bool page_move(void *memory, uint32_t length, void *arg)
 {
 	struct move *move = arg;
 	memcpy(move->to_host ? memory : move->at, move->to_host ? move->at : memory, length);
+	if (move->to_host && move->fake->garble)
+		move->fake->garble(move->fake, move->command, memory, length);
 	move->at += length;
 	return true;
 }
 
 static void transfer(struct nvme_fake *fake, struct fake_command *held, void *at, bool to_host)
 {
-	struct move move = {.at = at, .to_host = to_host};
+	struct move move = {.fake = fake, .command = &held->command, .at = at, .to_host = to_host};
 	if (fake_command_pages(fake, held, page_move, &move))
 		return;
 	fake_complain(fake, "queue %u: opcode %02x: PRPs that do not describe its data", held->qid, held->command.opcode);

@@ -26,6 +26,7 @@ struct rig {
 	struct nvme_ctrlr_options options;
 	struct nvme_ctrlr *ctrlr;           /* NULL: not attached */
 	bool attached_once;
+	bool hostile;                       /* the controller lies: what it says it has done tells nothing */
 	char message[256];
 	unsigned events[RIG_EVENTS];        /* how many of each */
 	uint32_t event_nsid[RIG_EVENTS];    /* of the last */
