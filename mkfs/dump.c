@@ -142,7 +142,7 @@ static int request_run(struct dump *dump, const struct request *request)
 {
 	char message[512];
 
-	if (fsck_device_open(dump->target, false, &dump->device, message, sizeof(message))) {
+	if (fsck_device_open(dump->target, false, 1, &dump->device, message, sizeof(message))) {
 		fprintf(stderr, "lanefs: %s\n", message);
 		return DUMP_EXIT_FAILED;
 	}

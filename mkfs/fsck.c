@@ -20,16 +20,6 @@ void fsck_groups_init(struct fsck *fsck)
 	}
 }
 
-static void fsck_each_group(struct fsck *fsck, const char *phase, void (*step)(struct fsck *, struct fsck_ag *))
-{
-	for (uint32_t i = 0; i < fsck->ag_count && !fsck->error; i++) {
-		fsck_progress(fsck, phase, i);
-		step(fsck, &fsck->ag[i]);
-	}
-	if (!fsck->error)
-		fsck_progress(fsck, phase, fsck->ag_count);
-}
-
 static void fsck_root(struct fsck *fsck)
 {
 	struct fsck_inode *root;
@@ -79,12 +69,16 @@ static void fsck_run(struct fsck *fsck)
 		fsck_super_copies(fsck);
 	fsck_each_group(fsck, "inodes", fsck_ag_inodes);
 	fsck_each_group(fsck, "orphans", fsck_ag_orphans);
-	if (!fsck->error)
+	if (!fsck->error && !fsck->clashed)
 		fsck_root(fsck);
 	fsck_each_group(fsck, "directories", fsck_directories);
-	fsck_each_group(fsck, "links", fsck_links);
+	/* In memory alone; and a path to the root goes through other groups. */
+	for (uint32_t i = 0; i < fsck->ag_count && !fsck->error && !fsck->clashed; i++) {
+		fsck_progress(fsck, "links", i);
+		fsck_links(fsck, &fsck->ag[i]);
+	}
 	fsck_each_group(fsck, "maps", fsck_ag_block_map);
-	if (!fsck->error)
+	if (!fsck->error && !fsck->clashed)
 		fsck_totals(fsck);
 }
 
@@ -94,9 +88,27 @@ void fsck_groups_fini(struct fsck *fsck)
 		free(fsck->ag[i].reached);
 		free(fsck->ag[i].replayed);
 		free(fsck->ag[i].table);
+		free(fsck->ag[i].report);
 	}
 	free(fsck->ag);
 	fsck_overlay_fini(&fsck->overlay);
+}
+
+/* One attempt; the first @lines_skip findings were passed on by an attempt before. */
+static void fsck_attempt(struct fsck *fsck, const struct fsck_options *options, const struct fsck_io *io,
+	struct fsck_result *out, uint64_t lines_skip)
+{
+	/* Only what comes before the buffers: clearing those would cost more than checking a small image. */
+	memset(fsck, 0, offsetof(struct fsck, line));
+	*out = (struct fsck_result){0};
+	fsck->options = options;
+	fsck->io = io;
+	fsck->out = out;
+	fsck->lines_skip = lines_skip;
+	fsck->sequence_max = UINT64_MAX;
+	fsck->overlap_budget = 4 * options->device_blocks;
+	fsck_run(fsck);
+	fsck_groups_fini(fsck);
 }
 
 int fsck_check(const struct fsck_options *options, const struct fsck_io *io, struct fsck_result *out)
@@ -105,31 +117,65 @@ int fsck_check(const struct fsck_options *options, const struct fsck_io *io, str
 	struct fsck *fsck = malloc(sizeof(*fsck));
 	if (!fsck)
 		return -ENOMEM;
-	/* Only what comes before the buffers: clearing those would cost more than checking a small image. */
-	memset(fsck, 0, offsetof(struct fsck, line));
-	fsck->options = options;
-	fsck->io = io;
-	fsck->out = out;
-	fsck->sequence_max = UINT64_MAX;
-	fsck->overlap_budget = 4 * options->device_blocks;
-	fsck_run(fsck);
+	fsck_attempt(fsck, options, io, out, 0);
+	if (fsck->clashed && !fsck->error) {
+		struct fsck_options alone = *options;
+		alone.jobs = 1;
+		fsck_attempt(fsck, &alone, io, out, fsck->lines_passed);
+	}
 	out->inodes = out->files + out->directories;
 	int error = fsck->error;
-	fsck_groups_fini(fsck);
 	free(fsck);
 	return error;
 }
 
-void fsck_find(struct fsck *fsck, const char *format, ...)
+/* Counts a finding. True: its line is wanted. */
+static bool finding_count(struct fsck *fsck)
 {
 	fsck->out->findings++;
-	if (!fsck->io->finding || (fsck->options->findings_max && fsck->out->findings > fsck->options->findings_max))
+	return fsck->io->finding && (!fsck->options->findings_max || fsck->out->findings <= fsck->options->findings_max);
+}
+
+void fsck_pass(struct fsck *fsck, const char *line)
+{
+	if (finding_count(fsck) && fsck->lines_passed++ >= fsck->lines_skip)
+		fsck->io->finding(fsck->io->arg, line);
+}
+
+/* Adds the line to the report of the group at hand. */
+static void report_add(struct fsck *fsck, size_t length)
+{
+	struct fsck_ag *ag = fsck->reporting;
+	if (ag->report_used + length > ag->report_size) {
+		const size_t size = MAX(2 * ag->report_size, 8 * sizeof(fsck->line));
+		char *report = size > FSCK_REPORT_MAX ? NULL : realloc(ag->report, size);
+		fsck->clashed = !report;
+		if (!report)
+			return;
+		ag->report = report;
+		ag->report_size = size;
+	}
+	memcpy(ag->report + ag->report_used, fsck->line, length);
+	ag->report_used += length;
+}
+
+void fsck_find(struct fsck *fsck, const char *format, ...)
+{
+	/* Without anybody who wants to see lines, making them would be most of the cost of a damaged filesystem. */
+	if (!fsck->io->finding || fsck->clashed) {
+		fsck->out->findings++;
 		return;
+	}
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(fsck->line, sizeof(fsck->line), format, arguments);
 	va_end(arguments);
-	fsck->io->finding(fsck->io->arg, fsck->line);
+	if (!fsck->reporting) {
+		fsck_pass(fsck, fsck->line);
+		return;
+	}
+	fsck->out->findings++;
+	report_add(fsck, strlen(fsck->line) + 1);
 }
 
 void fsck_progress(struct fsck *fsck, const char *phase, uint64_t done)
@@ -253,11 +299,10 @@ static bool claim_bits(struct fsck *fsck, uint64_t *words, uint32_t from, uint32
 	for (uint32_t end = from + count, next; from < end; from = next) {
 		next = MIN(end, (uint32_t)align_down(from, 64) + 64);
 		uint64_t mask = ~0ull >> (64 - (next - from)) << (from % 64);
-		uint64_t before = words[from / 64] & mask;
+		uint64_t before = __atomic_fetch_or(&words[from / 64], mask, __ATOMIC_RELAXED) & mask;
 		if (before && clear)
 			*clash = (uint32_t)align_down(from, 64) + (uint32_t)__builtin_ctzll(before);
 		clear = clear && !before;
-		words[from / 64] |= mask;
 		if (!clear && !fsck->overlap_budget--) {
 			fsck->overlap_budget = 0;
 			break;
@@ -279,6 +324,19 @@ static bool bits_any(const uint64_t *words, uint32_t from, uint32_t count, uint3
 	return false;
 }
 
+/* The bits of a group, made when the first block of it is claimed; by two jobs at once, one of them counts. */
+static uint64_t *reached_get(struct fsck *fsck, struct fsck_ag *ag)
+{
+	uint64_t *there = __atomic_load_n(&ag->reached, __ATOMIC_ACQUIRE);
+	uint64_t *made = there ? NULL : fsck_allocate(fsck, div_round_up(ag->blocks, 64), sizeof(uint64_t));
+	if (!made)
+		return there;
+	if (__atomic_compare_exchange_n(&ag->reached, &there, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return made;
+	free(made);
+	return there;
+}
+
 bool fsck_claim(struct fsck *fsck, uint64_t block, uint64_t count, unsigned type, uint64_t owner)
 {
 	const char *what = block_name(type);
@@ -289,12 +347,12 @@ bool fsck_claim(struct fsck *fsck, uint64_t block, uint64_t count, unsigned type
 			what, owner, block, count);
 		return false;
 	}
-	if (!ag->reached)
-		ag->reached = fsck_allocate(fsck, div_round_up(ag->blocks, 64), sizeof(uint64_t));
-	if (!ag->reached)
+	uint64_t *reached = reached_get(fsck, ag);
+	if (!reached)
 		return false;
 	uint32_t first = 0;
-	if (!claim_bits(fsck, ag->reached, at, (uint32_t)count, &first)) {
+	if (!claim_bits(fsck, reached, at, (uint32_t)count, &first)) {
+		fsck->clashed = fsck->reporting;
 		fsck_find(fsck, "%s of %" PRIu64 ": block %" PRIu64 " is in use twice", what, owner, ag->first + first);
 		return false;
 	}

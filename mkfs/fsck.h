@@ -7,6 +7,9 @@
  * replay and its tree walkers are its own. Metadata only is read, and of that only what is allocated: the cost follows
  * the number of inodes and map blocks in use, not the size of the device. All state hangs from the call: any number of
  * checks may run at once in different threads. The caller's functions are called from within these two only.
+ *
+ * A check may have several jobs, side by side on different allocation groups. What it reports, and in which order, does not
+ * depend on their number.
  */
 #ifndef LANEFS_MKFS_FSCK_H
 #define LANEFS_MKFS_FSCK_H
@@ -19,16 +22,21 @@ struct fsck_options {
 	uint64_t super_block;       /* superblock to trust; 0: the first, or the copy at the end if that is bad */
 	bool clean_is_enough;       /* read no further when the state says: clean, and no error was recorded */
 	unsigned findings_max;      /* lines passed to finding(); the rest is only counted. 0: all */
+	unsigned jobs;              /* that io->run is asked for; 0, 1: none */
 };
 
 struct fsck_io {
-	/* Reads one block into @data (FS_BLOCK_SIZE bytes, aligned to 8). 0, or a negative errno: ends the check. */
+	/* Reads one block into @data (FS_BLOCK_SIZE bytes, aligned to 8). 0, or a negative errno: ends the check. Called by
+	 * several jobs at once. */
 	int (*read)(void *arg, uint64_t block, void *data);
 	/* One finding, without a line end; the text is gone after the call. May be NULL. */
 	void (*finding)(void *arg, const char *line);
-	/* Phases by name, counted in allocation groups. May be NULL. */
+	/* Phases by name, counted in allocation groups. May be NULL. From any job, but never from two at once. */
 	void (*progress)(void *arg, const char *phase, uint64_t done, uint64_t total);
 	void *arg;
+	/* Calls job(job_arg) @count times, side by side (threads, fibers of reactors), and returns when all have returned. NULL:
+	 * the check is one job. */
+	void (*run)(void *arg, unsigned count, void (*job)(void *job_arg), void *job_arg);
 };
 
 struct fsck_result {

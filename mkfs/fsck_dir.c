@@ -115,7 +115,7 @@ static void entry_target(struct fsck *fsck, struct directory *directory, const s
 			found == FSCK_LOOKUP_FREE ? "names a free inode" : "names no place of an inode");
 		return;
 	}
-	target->references++;
+	__atomic_fetch_add(&target->references, 1, __ATOMIC_RELAXED);
 	if (entry->type != (target->mode & S_IFMT) >> 12)
 		entry_wrong(fsck, directory, entry, "its type is not that of the inode");
 	if (!S_ISDIR(target->mode))

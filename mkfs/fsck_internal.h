@@ -10,6 +10,10 @@
  *   dir      entries of each directory, counted at the inodes they name
  *   links    link counts, unreachable inodes, cycles
  *
+ * The steps that go through the AGs may be shared out to jobs (fsck_jobs.c). A job has a context of its own; the contexts
+ * share the arrays below. A job changes the group at hand, and of other groups two things, atomically: bits of reached, and
+ * fsck_inode.references.
+ *
  * Trouble has two forms. A finding is reported through fsck_find and the check goes on with what can be trusted. An I/O
  * error or lack of memory is kept in fsck.error; loops end when it is set. Nothing recurses; each loop over links on
  * disk claims the block it visits, and a block that was claimed before is not followed again: so everything ends.
@@ -22,6 +26,8 @@
 #include <sys/stat.h>
 
 #include "mkfs/fsck.h"
+
+enum { FSCK_REPORT_MAX = 64 << 10 }; /* bytes of findings in a group that jobs collect; for more there is one job */
 
 enum fsck_inode_flags {
 	FSCK_INODE_ORPHAN = 1 << 0,     /* stands in an orphan chain */
@@ -56,6 +62,9 @@ struct fsck_ag {
 	struct fsck_inode_block *table; /* inode blocks, ascending */
 	uint32_t table_count, table_capacity;
 	bool partial;                   /* the table lacks what an unreadable map block stands for */
+	char *report;                   /* findings of the phase at hand, when jobs share it: lines, each ended by 0 */
+	size_t report_used, report_size;
+	int error;                      /* that ended the phase in this group */
 };
 
 /* Blocks as replay leaves them: a hash table from block number to image. */
@@ -79,6 +88,9 @@ struct fsck {
 	uint64_t overlap_budget;        /* words of overlapping extents still to be looked at: bounds hostile images */
 	uint64_t used_inodes, free_blocks; /* sums over all AGs */
 	bool totals_unknown;            /* an AG header was not readable: the sums lack it */
+	struct fsck_ag *reporting;      /* a job's: the group at hand. NULL: findings are passed on at once */
+	bool clashed;                   /* what is found depends on who comes first, so one job has to look for it */
+	uint64_t lines_passed, lines_skip; /* findings passed on; the first ones that were, in an attempt before */
 	struct fsck_ag *ag;
 	struct fsck_overlay overlay;
 	struct fsck_inode unknown;      /* stands for inodes that could not be read */
@@ -91,6 +103,8 @@ struct fsck {
 };
 
 /* ---- fsck.c: reports and blocks ---- */
+/* Passes one finding on. */
+void fsck_pass(struct fsck *fsck, const char *line);
 void fsck_groups_init(struct fsck *fsck);
 void fsck_groups_fini(struct fsck *fsck); /* and the overlay */
 void fsck_find(struct fsck *fsck, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -112,6 +126,10 @@ const char *fsck_header_useless(const struct fsck *fsck, const struct block_head
  * away, or was reached before, or (data) would be overwritten by replay, is a finding. True when there was none. */
 enum { FSCK_DATA = 0 };
 bool fsck_claim(struct fsck *fsck, uint64_t block, uint64_t count, unsigned type, uint64_t owner);
+
+/* ---- fsck_jobs.c ---- */
+/* Does the step for every group, by jobs if the caller has them; sets fsck->clashed when it has to be done by one. */
+void fsck_each_group(struct fsck *fsck, const char *phase, void (*step)(struct fsck *, struct fsck_ag *));
 
 /* ---- fsck_super.c ---- */
 /* The superblock that replay will leave is another one. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 
 #include "mkfs/fsck.h"
 #include "mkfs/fsck_device.h"
+
+enum { REACTORS_DEFAULT_MAX = 8, REACTORS_MAX = 64 };
 
 enum exit_status {
 	EXIT_CLEAN = 0,
@@ -31,6 +34,7 @@ struct command {
 	bool preen;                 /* -p or -a: a clean filesystem need not be read, and nothing may be lost */
 	bool force, verbose, progress;
 	uint64_t super_block;
+	unsigned reactors;          /* -o reactors= */
 	struct fsck_device *device;
 	const char *phase;          /* shown last */
 	unsigned percent;
@@ -47,6 +51,14 @@ static uint64_t now_ns(void)
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
+/* Processors that it may use. */
+static unsigned reactors_default(void)
+{
+	cpu_set_t set;
+	const int count = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+	return (unsigned)MIN(MAX(count, 1), REACTORS_DEFAULT_MAX);
 }
 
 static void progress_clear(struct command *command)
@@ -66,6 +78,11 @@ static int command_write(void *arg, uint64_t block, const void *data)
 {
 	struct command *command = arg;
 	return cancelled ? -ECANCELED : fsck_device_write(command->device, block, data);
+}
+
+static void command_jobs(void *arg, unsigned count, void (*job)(void *job_arg), void *job_arg)
+{
+	fsck_device_run(((struct command *)arg)->device, count, job, job_arg);
 }
 
 static int command_flush(void *arg) { return fsck_device_flush(((struct command *)arg)->device); }
@@ -99,7 +116,7 @@ static void command_progress(void *arg, const char *phase, uint64_t done, uint64
 
 static void usage(FILE *to)
 {
-	fputs("usage: fsck.lanefs [-n | -y | -p | -a] [-f] [-v] [-C] [-b BLOCK] TARGET\n"
+	fputs("usage: fsck.lanefs [-n | -y | -p | -a] [-f] [-v] [-C] [-b BLOCK] [-o reactors=N] TARGET\n"
 	      "Checks a lanefs filesystem and reports what is wrong; with -y or -p it repairs that.\n\n"
 	      "  -n          check only; what is done without -y, -p, -a as well\n"
 	      "  -y          repair: what cannot be right is dropped, what lost its name goes to lost+found\n"
@@ -108,6 +125,7 @@ static void usage(FILE *to)
 	      "  -v          say more in the summary\n"
 	      "  -C          show progress even when the output is no terminal\n"
 	      "  -b BLOCK    trust the superblock copy in this block\n"
+	      "  -o reactors=N  check with so many threads (all processors, up to 8)\n"
 	      "      --help  this text; --version: the version\n\n"
 	      "TARGET is an image file, a block device, or another target of lanefs-targets(7). Exit status: 0 clean,\n"
 	      "1 repaired, 4 damage is left, 8 could not be checked, 16 usage, 32 cancelled.\n", to);
@@ -122,13 +140,23 @@ static bool number_parse(const char *text, uint64_t *out)
 	return !errno && *text >= '0' && *text <= '9' && !*end && value;
 }
 
+static bool reactors_parse(const char *text, unsigned *out)
+{
+	static const char name[] = "reactors=";
+	uint64_t count;
+	if (strncmp(text, name, sizeof(name) - 1) || !number_parse(text + sizeof(name) - 1, &count) || count > REACTORS_MAX)
+		return false;
+	*out = (unsigned)count;
+	return true;
+}
+
 /* EXIT_CLEAN when the command is to be run; *out_done: it is answered already. */
 static enum exit_status command_parse(struct command *command, int argc, char **argv, bool *out_done)
 {
 	static const struct option options[] = {
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
 	int option;
-	while ((option = getopt_long(argc, argv, "nfvC::b:ypahV", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "nfvC::b:o:ypahV", options, NULL)) != -1) {
 		command->check_only |= option == 'n';
 		command->repair |= option == 'y' || option == 'p' || option == 'a';
 		command->preen |= option == 'p' || option == 'a';
@@ -145,6 +173,10 @@ static enum exit_status command_parse(struct command *command, int argc, char **
 		}
 		if (option == 'b' && !number_parse(optarg, &command->super_block)) {
 			fprintf(stderr, "fsck.lanefs: -b %s: not a block number\n", optarg);
+			return EXIT_USAGE;
+		}
+		if (option == 'o' && !reactors_parse(optarg, &command->reactors)) {
+			fprintf(stderr, "fsck.lanefs: -o %s: wanted: reactors=N, 1 to %d\n", optarg, REACTORS_MAX);
 			return EXIT_USAGE;
 		}
 		if (option == '?') {
@@ -219,8 +251,10 @@ static int command_check(struct command *command, bool clean_is_enough)
 		.replay_in_memory = true,
 		.super_block = command->super_block,
 		.clean_is_enough = clean_is_enough,
+		.jobs = fsck_device_jobs(command->device),
 	};
-	const struct fsck_io io = {command_read, command_finding, command_progress, command};
+	const struct fsck_io io = {.read = command_read, .finding = command_finding, .progress = command_progress,
+		.arg = command, .run = command_jobs};
 	const int error = fsck_check(&options, &io, &command->result);
 	progress_clear(command);
 	return error;
@@ -266,7 +300,8 @@ static enum exit_status command_repair(struct command *command)
 static enum exit_status command_run(struct command *command)
 {
 	struct fsck_result *result = &command->result;
-	if (fsck_device_open(command->target, command->repair, &command->device, command->message, sizeof(command->message))) {
+	if (fsck_device_open(command->target, command->repair, command->reactors, &command->device, command->message,
+		    sizeof(command->message))) {
 		fprintf(stderr, "fsck.lanefs: %s\n", command->message);
 		return EXIT_OPERATIONAL;
 	}
@@ -289,6 +324,7 @@ int main(int argc, char **argv)
 {
 	static struct command command; /* not small */
 	command.progress = isatty(STDOUT_FILENO);
+	command.reactors = reactors_default();
 	bool done = false;
 	enum exit_status status = command_parse(&command, argc, argv, &done);
 	if (status != EXIT_CLEAN || done)

@@ -47,7 +47,7 @@ int mkfs_device_open(const char *target, bool read_only, struct mkfs_device **ou
 		snprintf(message, message_size, "%s: no memory", target);
 		return -ENOMEM;
 	}
-	const int err = tool_device_open(target, read_only, &device->tool, message, message_size);
+	const int err = tool_device_open(target, read_only, 1, &device->tool, message, message_size);
 	if (err)
 		free(device);
 	else

@@ -7,7 +7,7 @@
 
 #include "blockdev/nvme.h"
 
-enum { TOOL_MEMORY_MIB = 32, SETTLE_MS = 30000 };
+enum { TOOL_MEMORY_MIB = 32, REACTOR_MEMORY_MIB = 8, SETTLE_MS = 30000 };
 #define CLOSE_DEADLINE_NS (60 * NS_PER_SEC)
 
 /* What a fiber gets to know from the control thread. */
@@ -53,6 +53,33 @@ MAY_WAIT static int open_fiber(void *arg)
 	return 0;
 }
 
+/* One for each further reactor, as many as the device has. */
+static int channel_fiber(void *arg)
+{
+	struct tool_device *device = arg;
+
+	return bdev_channel_get(device->desc, &device->channels[reactor_index(reactor_self())]);
+}
+
+static int channel_put_fiber(void *arg)
+{
+	struct tool_device *device = arg;
+	struct bdev_channel **channel = &device->channels[reactor_index(reactor_self())];
+
+	if (*channel)
+		bdev_channel_put(*channel);
+	*channel = NULL;
+	return 0;
+}
+
+static void each_further_reactor(struct tool_device *device, int (*fn)(void *arg))
+{
+	const unsigned count = device->group ? reactor_group_count(device->group) : 0;
+
+	for (unsigned i = 1; i < count && !reactor_group_run(reactor_group_get(device->group, i), fn, device); i++)
+		;
+}
+
 MAY_WAIT static int close_fiber(void *arg)
 {
 	struct tool_device *device = arg;
@@ -64,11 +91,12 @@ MAY_WAIT static int close_fiber(void *arg)
 	return bdev_remove(device->registry, device->name, CLOSE_DEADLINE_NS);
 }
 
-static int runtime_init(struct tool_device *device, const char *target, char *message, size_t message_size)
+static int runtime_init(struct tool_device *device, const char *target, unsigned reactors, char *message, size_t message_size)
 {
 	char reason[256] = "";
-	const struct reactor_options options = {.count = 1, .fiber_count = 16};
-	struct memory_options memory = {.need_mib = TOOL_MEMORY_MIB, .message = reason, .message_size = sizeof(reason)};
+	const struct reactor_options options = {.count = reactors, .fiber_count = 16};
+	struct memory_options memory = {.need_mib = TOOL_MEMORY_MIB + (reactors - 1) * REACTOR_MEMORY_MIB,
+		.message = reason, .message_size = sizeof(reason)};
 	int err = nvme_target_memory(target, &memory) ? memory_init(&memory) : 0;
 
 	if (err) {
@@ -87,11 +115,12 @@ static int runtime_init(struct tool_device *device, const char *target, char *me
 	return device->buffer ? 0 : -ENOMEM;
 }
 
-int tool_device_open(const char *target, bool read_only, struct tool_device **out, char *message, size_t message_size)
+int tool_device_open(const char *target, bool read_only, unsigned reactors, struct tool_device **out, char *message,
+	size_t message_size)
 {
 	struct tool_device *device = calloc(1, sizeof(*device));
 	message[0] = '\0';
-	int err = device ? runtime_init(device, target, message, message_size) : -ENOMEM;
+	int err = device ? runtime_init(device, target, reactors, message, message_size) : -ENOMEM;
 
 	if (err && !message[0]) {
 		snprintf(message, message_size, "%s: this program cannot start: %s; free some memory and try again", target,
@@ -100,17 +129,22 @@ int tool_device_open(const char *target, bool read_only, struct tool_device **ou
 		struct open_request request = {device, target, read_only, message, message_size};
 		err = tool_device_run(device, open_fiber, &request);
 	}
-	if (err)
+	if (err) {
 		tool_device_close(device);
-	else
-		*out = device;
-	return err;
+		return err;
+	}
+	device->channels[0] = device->channel;
+	each_further_reactor(device, channel_fiber);
+	*out = device;
+	return 0;
 }
 
 void tool_device_close(struct tool_device *device)
 {
 	if (!device)
 		return;
+	if (device->desc)
+		each_further_reactor(device, channel_put_fiber);
 	/* One that is not released in time is given back by the end of the process. */
 	bool stuck = device->name[0] && tool_device_run(device, close_fiber, device);
 	/* A device that vanished is seen off by a fiber of its own. */

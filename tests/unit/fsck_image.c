@@ -538,33 +538,3 @@ uint32_t sample_group_end(struct sample *sample, struct sample_group *group, uin
 	free(group->bytes);
 	return crc;
 }
-
-/* ---- asking fsck ---- */
-static int check_read(void *arg, uint64_t block, void *data)
-{
-	struct sample_check *check = arg;
-	assert(block < SAMPLE_BLOCKS);
-	check->reads++;
-	if (check->fail_block && block == check->fail_block)
-		return -5;
-	memcpy(data, check->data + block * FS_BLOCK_SIZE, FS_BLOCK_SIZE);
-	return 0;
-}
-
-static void check_finding(void *arg, const char *line)
-{
-	struct sample_check *check = arg;
-	assert(!strchr(line, '\n'));
-	if (check->lines < SAMPLE_FINDINGS)
-		snprintf(check->line[check->lines++], sizeof(check->line[0]), "%s", line);
-}
-
-void sample_fsck(const struct sample *sample, struct sample_check *check)
-{
-	const struct fsck_options options = {.device_blocks = SAMPLE_BLOCKS, .replay_in_memory = true};
-	const struct fsck_io io = {.read = check_read, .finding = check_finding, .arg = check};
-	check->data = sample->data;
-	check->lines = 0;
-	check->reads = 0;
-	check->error = fsck_check(&options, &io, &check->result);
-}

@@ -74,6 +74,7 @@ struct sample_check {
 	uint64_t fail_block;        /* reading it fails; 0: none */
 	const uint8_t *data;
 	uint64_t reads;
+	bool late;                  /* the first group is read after the others, when jobs share them */
 };
 void sample_fsck(const struct sample *sample, struct sample_check *check);
 

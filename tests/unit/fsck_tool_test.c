@@ -203,6 +203,9 @@ static void test_wrong_usage_exits_16(void **state)
 	assert_int_equal(run("-x", image, NULL, NULL), 16);
 	assert_int_equal(run("-n", "-y", image, NULL), 16);
 	assert_int_equal(run("-b", "first", image, NULL), 16);
+	assert_int_equal(run("-o", "reactors=0", image, NULL), 16);
+	assert_int_equal(run("-oreactors=65", image, NULL, NULL), 16);
+	assert_int_equal(run("-o", "threads=2", image, NULL), 16);
 	assert_int_equal(run(image, image, NULL, NULL), 16);
 	assert_int_equal(run("--help", NULL, NULL, NULL), 0);
 	assert_said("usage:");
@@ -219,6 +222,92 @@ static void test_superblock_copy_can_be_named(void **state)
 	assert_said("superblock copy (block 1): wrong crc");
 	memset(sample_super(&sample)->uuid, 0, 16);
 	assert_int_equal(run("-b", "4", image, NULL), 8);
+}
+
+/* One reactor, several, and through the block-device layer: the same lines in the same order, and nothing is written. */
+static void test_reactors_say_the_same(void **state)
+{
+	static const char *const counts[] = {"-oreactors=1", "-oreactors=2", "-oreactors=5", "-oreactors=64"};
+	char first[sizeof(output)], drive[64];
+	snprintf(drive, sizeof(drive), "emu:%s", image);
+	for (unsigned i = 1; i < SAMPLE_AGS; i++) { /* a finding in each group but the first */
+		sample_ag(&sample, i)->orphan_count = le32_set(9);
+		sample_seal(&sample, sample_ag(&sample, i));
+	}
+	image_write();
+	for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
+		assert_int_equal(run("-n", "-C", counts[i], image), 4);
+		assert_said("links"); /* the progress */
+		assert_int_equal(run("-n", counts[i], image, NULL), 4);
+		assert_said("AG 1: orphan_count");
+		assert_int_equal(lines(), SAMPLE_AGS - 1 + 2);
+		*strstr(output, "findings,") = 0;
+		if (!i)
+			memcpy(first, output, sizeof(first));
+		assert_string_equal(output, first);
+	}
+	/* A drive of whole MiB; it brings its own target name to the summary. */
+	assert_int_equal(truncate(image, 16 << 20), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(run("-n", counts[i], drive, NULL), 4);
+		assert_said("AG 4: orphan_count");
+	}
+	sample_destroy(&sample);
+	sample_create(&sample);
+}
+
+/* -b with each copy there is, when the superblock is gone, and without -b by the last one; the repair brings it back. */
+static void test_every_superblock_copy_is_enough(void **state)
+{
+	uint8_t saved[FS_BLOCK_SIZE];
+	memcpy(saved, sample_super(&sample), FS_BLOCK_SIZE);
+	unsigned tried = 0;
+	for (uint64_t block = FS_SUPER_BLOCK + 1; block < SAMPLE_BLOCKS; block++) {
+		const struct block_header *header = sample_block(&sample, block);
+		if (le32_get(header->magic) != FS_BLOCK_MAGIC || le16_get(header->type) != BLOCK_SUPER)
+			continue;
+		char number[24];
+		snprintf(number, sizeof(number), "%llu", (unsigned long long)block);
+		memset(sample_super(&sample), 0, FS_BLOCK_SIZE);
+		image_write();
+		memcpy(sample_super(&sample), saved, FS_BLOCK_SIZE);
+		assert_int_equal(run("-n", "-b", number, image), 4);
+		assert_int_equal(run("-y", "-b", number, image), 1);
+		assert_int_equal(run("-n", image, NULL, NULL), 0);
+		tried++;
+	}
+	assert_int_equal(tried, 4); /* of groups 1, 2, 4, and at the end */
+	memset(sample_super(&sample), 0, FS_BLOCK_SIZE);
+	image_write();
+	memcpy(sample_super(&sample), saved, FS_BLOCK_SIZE);
+	assert_int_equal(run("-y", image, NULL, NULL), 1);
+	assert_int_equal(run("-n", image, NULL, NULL), 0);
+}
+
+/* kill -9 after each of the first milliseconds of a repair; what is left is repaired by the next one. */
+static void test_a_killed_repair_is_taken_up(void **state)
+{
+	for (unsigned delay_us = 0; delay_us < 12000; delay_us += 400) {
+		memset(sample_block(&sample, sample.wide_leaf[1]), 1, FS_BLOCK_SIZE);
+		memset(sample_block(&sample, sample.inode_block[2]), 0, FS_BLOCK_SIZE);
+		image_write();
+		const pid_t pid = fork();
+		if (!pid) {
+			const int null = open("/dev/null", O_WRONLY);
+			dup2(null, STDOUT_FILENO);
+			dup2(null, STDERR_FILENO);
+			execl(tool, "fsck.lanefs", "-y", image, (char *)NULL);
+			_exit(127);
+		}
+		usleep(delay_us);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		const int status = run("-y", image, NULL, NULL);
+		assert_true(status == 0 || status == 1);
+		assert_int_equal(run("-n", image, NULL, NULL), 0);
+	}
+	sample_destroy(&sample);
+	sample_create(&sample);
 }
 
 /* The tool waits in the middle of its progress for a reader of its output; then it is interrupted. */
@@ -266,6 +355,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_lock_that_goes_away_is_waited_for),
 		cmocka_unit_test(test_wrong_usage_exits_16),
 		cmocka_unit_test(test_superblock_copy_can_be_named),
+		cmocka_unit_test(test_reactors_say_the_same),
+		cmocka_unit_test(test_every_superblock_copy_is_enough),
+		cmocka_unit_test(test_a_killed_repair_is_taken_up),
 		cmocka_unit_test(test_interrupt_exits_32),
 	};
 	if (argc != 2) {
