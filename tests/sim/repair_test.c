@@ -3,8 +3,9 @@
  * Goal: after a repair of a damaged filesystem that was really used, fsck is clean, the filesystem mounts and works,
  * and every file whose own metadata was not hit has its contents and attributes, wherever its name is now. Method:
  * images made by the filesystem itself (large directories, extent trees, xattrs in blocks, links, unlinked files;
- * unmounted, or with a journal to replay), seeded damage of their metadata blocks, repair, fsck, mount, compare by
- * inode number, work, unmount, fsck. repair_test [SEEDS [FIRST]].
+ * unmounted, or with a journal to replay), seeded damage of their metadata blocks (bits, zeroes, garbage, blocks swapped or
+ * written to the wrong place) and of the journal (parts of it lost), repair, fsck, mount, compare by inode number, work,
+ * unmount, fsck. repair_test [SEEDS [FIRST]].
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,9 +18,9 @@
 #include "reactor/memory.h"
 #include "tests/sim/calls.h"
 
-enum { SIZE_MIB = 24, FILES = 150, FILE_BYTES_MAX = 96 << 10, HITS_MAX = 6 };
+enum { SIZE_MIB = 24, FILES = 150, FILE_BYTES_MAX = 96 << 10, DAMAGES_MAX = 6, HITS_MAX = 2 * DAMAGES_MAX };
 
-static unsigned seeds = 150, first_seed = 1;
+static unsigned seeds = 250, first_seed = 1;
 
 struct file {
 	uint64_t ino, size, hash;
@@ -144,6 +145,13 @@ static void original_make(struct original *original, unsigned owners, bool unmou
 
 /* ---- damaging and repairing it ---- */
 
+enum damage {
+	DAMAGE_BIT, DAMAGE_ZERO, DAMAGE_GARBAGE, DAMAGE_SWAP,
+	DAMAGE_MISDIRECTED,             /* another block was written over it */
+	DAMAGE_JOURNAL,
+	DAMAGE_COUNT,
+};
+
 struct image {
 	uint8_t *memory;
 	uint64_t blocks;
@@ -168,18 +176,52 @@ static int image_write(void *arg, uint64_t block, const void *data)
 
 static int image_flush(void *arg) { return 0; }
 
-static void block_hit(uint8_t *bytes, uint64_t *random)
+static unsigned damages[DAMAGE_COUNT]; /* of each kind, so far */
+
+/* A stretch of the journal becomes zeroes, or what no group can be. */
+static void journal_lose(const struct original *original, uint8_t *memory, uint64_t *random, uint64_t *out_hit)
 {
-	switch (sim_rand(random) % 3) {
-	case 0:
+	const struct fs_super *super = (const struct fs_super *)(original->memory + FS_SUPER_BLOCK * FS_BLOCK_SIZE);
+	const uint64_t blocks = le64_get(super->first_ag_block) - FS_JOURNAL_FIRST_BLOCK;
+	/* What was written last stands at the beginning of a large ring. */
+	const uint64_t first = sim_rand(random) % 2 ? 0 : sim_rand(random) % MIN(blocks, (uint64_t)64);
+	const uint64_t count = 1 + sim_rand(random) % (sim_rand(random) % 2 ? blocks - first : MIN(blocks - first, (uint64_t)4));
+	*out_hit = FS_JOURNAL_FIRST_BLOCK + first;
+	memset(memory + *out_hit * FS_BLOCK_SIZE, sim_rand(random) % 2 ? 0 : 0xa5, count * FS_BLOCK_SIZE);
+}
+
+/* One damage; adds the blocks that it hits. */
+static void image_hit(const struct original *original, uint8_t *memory, uint64_t *random, uint64_t *hit, unsigned *hits)
+{
+	const uint64_t block = original->metadata[sim_rand(random) % original->metadata_count];
+	const uint64_t other = original->metadata[sim_rand(random) % original->metadata_count];
+	uint8_t *bytes = memory + block * FS_BLOCK_SIZE, *others = memory + other * FS_BLOCK_SIZE, copy[FS_BLOCK_SIZE];
+	const enum damage damage = sim_rand(random) % DAMAGE_COUNT;
+	damages[damage]++;
+	hit[(*hits)++] = block;
+	switch (damage) {
+	case DAMAGE_BIT:
 		bytes[sim_rand(random) % FS_BLOCK_SIZE] ^= (uint8_t)(1u << sim_rand(random) % 8);
 		break;
-	case 1:
+	case DAMAGE_ZERO:
 		memset(bytes, 0, FS_BLOCK_SIZE);
 		break;
-	default:
+	case DAMAGE_GARBAGE:
 		for (unsigned i = 0; i < FS_BLOCK_SIZE; i++)
 			bytes[i] = (uint8_t)sim_rand(random);
+		break;
+	case DAMAGE_SWAP:
+		memcpy(copy, bytes, FS_BLOCK_SIZE);
+		memcpy(bytes, others, FS_BLOCK_SIZE);
+		memcpy(others, copy, FS_BLOCK_SIZE);
+		hit[(*hits)++] = other;
+		break;
+	case DAMAGE_MISDIRECTED:
+		memcpy(bytes, others, FS_BLOCK_SIZE);
+		break;
+	case DAMAGE_JOURNAL:
+	case DAMAGE_COUNT:
+		journal_lose(original, memory, random, &hit[*hits - 1]);
 	}
 }
 
@@ -240,15 +282,13 @@ static void seed_check(const struct original *original, uint64_t seed, unsigned 
 {
 	uint64_t random = seed * 77777, hit[HITS_MAX];
 	struct image image = {malloc(original->size), original->size / FS_BLOCK_SIZE};
-	const unsigned hits = 1 + (unsigned)(sim_rand(&random) % HITS_MAX);
+	unsigned hits = 0;
 	struct fsck_repair_result result;
 	const struct fsck_repair_options options = {.device_blocks = image.blocks};
 	const struct fsck_repair_io io = {image_read, image_write, image_flush, NULL, NULL, &image};
 	memcpy(image.memory, original->memory, original->size);
-	for (unsigned i = 0; i < hits; i++) {
-		hit[i] = original->metadata[sim_rand(&random) % original->metadata_count];
-		block_hit(image.memory + hit[i] * FS_BLOCK_SIZE, &random);
-	}
+	for (uint64_t left = 1 + sim_rand(&random) % DAMAGES_MAX; left > 0; left--)
+		image_hit(original, image.memory, &random, hit, &hits);
 	assert_int_equal(fsck_repair(&options, &io, &result), 0);
 	if (!result.no_superblock) {
 		assert_int_equal(sim_fsck(image.memory, original->size, false, "after the repair"), 0);
@@ -266,6 +306,8 @@ static void run(unsigned owners, bool unmounted)
 		seed_check(&original, seed_at_work, owners);
 	seed_at_work = 0;
 	assert_true(compared > 0);
+	for (unsigned i = 0; i < DAMAGE_COUNT && seeds > 20; i++)
+		assert_true(damages[i] > 0);
 	free(original.memory);
 	free(original.metadata);
 }
