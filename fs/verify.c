@@ -135,12 +135,18 @@ static const char *ag_header_check(const struct fs_super *super, const void *blo
 	return NULL;
 }
 
-/* True when bits [first, end) of the map block all have this value. */
+static bool map_bit(const struct map_block *map, uint32_t index) { return map->bits[index / 8] >> (index % 8) & 1; }
+
+/* True when bits [first, end) of the map block all have this value. The last AG may be far shorter than a map block: words. */
 static bool map_bits_are(const struct map_block *map, uint32_t first, uint32_t end, bool value)
 {
-	for (uint32_t i = first; i < end; i++)
-		if ((map->bits[i / 8] >> (i % 8) & 1) != value)
+	const uint64_t whole = value ? UINT64_MAX : 0;
+	while (first < end) {
+		const bool word = first % 64 == 0 && end - first >= 64;
+		if (word ? memcmp(map->bits + first / 8, &whole, sizeof(whole)) != 0 : map_bit(map, first) != value)
 			return false;
+		first += word ? 64 : 1;
+	}
 	return true;
 }
 
