@@ -34,6 +34,7 @@ struct fs_mount_options {
 	bool strictatime;
 	bool sync;                  /* every change is durable before its answer */
 	unsigned requests_max;      /* operations that may run at once on a reactor; 0: 256 */
+	unsigned inodes_max;        /* inodes kept in memory over all reactors, but those in use; 0: 32768 */
 	/* Called once on reactor 0 when the filesystem stops itself (error < 0) or its device goes away (-ENODEV). Must not wait. */
 	void (*stopped)(struct fs *fs, int error, void *arg);
 	void *arg;

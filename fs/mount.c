@@ -138,7 +138,8 @@ static int owner_fill(void *arg)
 	if (!error)
 		error = alloc_create(owner);
 	if (!error)
-		error = inode_table_create(owner, INODES_CACHED_MAX / fs->owner_count);
+		error = inode_table_create(
+			owner, (fs->options.inodes_max ? fs->options.inodes_max : INODES_CACHED_MAX) / fs->owner_count);
 	return error;
 }
 
