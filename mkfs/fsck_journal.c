@@ -159,8 +159,14 @@ static bool group_buffer(struct fsck *fsck, struct replay *replay, size_t blocks
 /* Reads the group at the end of the chain; false when what stands there does not continue it. */
 static bool group_read(struct fsck *fsck, struct replay *replay)
 {
-	if (!replay->blocks_left || !group_buffer(fsck, replay, 1) || !group_read_blocks(fsck, replay, 0, 1))
+	if (!replay->blocks_left || !group_buffer(fsck, replay, 1))
 		return false;
+	if (!group_read_blocks(fsck, replay, 0, 1)) {
+		/* Of an empty journal nobody needs to know what stands at its tail: a bad place there does not matter. */
+		if (fsck->error == -EIO && le32_get(fsck->state.clean) == 1)
+			fsck->error = 0;
+		return false;
+	}
 	const struct journal_group *group = (const struct journal_group *)replay->group;
 	uint32_t length = le32_get(group->length);
 	size_t blocks = div_round_up(length, FS_BLOCK_SIZE);
@@ -181,7 +187,7 @@ static void chain_follow(struct fsck *fsck, struct replay *replay, void (*apply)
 {
 	*replay = (struct replay){
 		.place = le64_get(fsck->state.tail_block),
-		.blocks_left = le64_get(fsck->super.journal_blocks),
+		.blocks_left = le64_get(fsck->super.journal_blocks) - 1, /* a full ring could not be told from an empty one */
 		.sequence = le64_get(fsck->state.tail_sequence),
 		.crc = le32_get(fsck->state.tail_crc),
 	};

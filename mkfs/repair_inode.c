@@ -30,16 +30,27 @@ struct disk_inode *repair_inode_edit(struct repair *repair, uint64_t ino)
 	return block ? &block->inode[slot] : NULL;
 }
 
+static struct fsck_ag *ag_of(struct repair *repair, uint64_t ino)
+{
+	return &repair->fsck.ag[ino_ag(ino == FS_ROOT_INODE ? repair->fsck.root_place : ino)];
+}
+
 static struct fsck_inode_block *entry_of(struct repair *repair, uint64_t ino)
 {
 	const uint64_t place = ino == FS_ROOT_INODE ? repair->fsck.root_place : ino;
-	struct fsck_ag *ag = &repair->fsck.ag[ino_ag(place)];
+	struct fsck_ag *ag = ag_of(repair, ino);
 	uint32_t low = 0, high = ag->table_count;
 	while (low + 1 < high) {
 		const uint32_t middle = low + (high - low) / 2;
 		*(ag->table[middle].ag_block <= ino_ag_block(place) ? &low : &high) = middle;
 	}
 	return &ag->table[low];
+}
+
+/* Nothing but the generation of its last use, and that only if it can be. */
+static struct disk_inode slot_free(const struct fsck_ag *ag, const struct disk_inode *inode)
+{
+	return (struct disk_inode){.generation = le32_set(MIN(le32_get(inode->generation), ag->next_generation - 1))};
 }
 
 void repair_inode_free(struct repair *repair, uint64_t ino)
@@ -52,7 +63,7 @@ void repair_inode_free(struct repair *repair, uint64_t ino)
 	entry->used_mask &= (uint16_t)~(1u << slot);
 	entry->inode[slot] = (struct fsck_inode){0};
 	block->used_mask = le32_set(entry->used_mask);
-	block->inode[slot] = (struct disk_inode){.generation = block->inode[slot].generation};
+	block->inode[slot] = slot_free(ag_of(repair, ino), &block->inode[slot]);
 }
 
 void repair_each_inode(struct repair *repair, struct fsck_ag *ag, repair_inode_fn fn)
@@ -144,8 +155,7 @@ static void free_slot_mend(struct repair *repair, struct fsck_ag *ag, const stru
 		return;
 	struct disk_inode *changed = repair_inode_edit(repair, ino);
 	if (changed)
-		*changed = (struct disk_inode){
-			.generation = le32_set(MIN(le32_get(changed->generation), ag->next_generation - 1))};
+		*changed = slot_free(ag, changed);
 }
 
 void repair_inode_fields(struct repair *repair, struct fsck_ag *ag, uint64_t place)
@@ -242,6 +252,12 @@ static void gather_leaf(struct repair *repair, const struct repair_leaf *leaf, v
 	}
 }
 
+static struct disk_extent extent_pack(const struct repair_extent *extent)
+{
+	return (struct disk_extent){.logical = le64_set(extent->logical), .physical = le64_set(extent->physical),
+		.length = le32_set(extent->length), .flags = le32_set(extent->flags)};
+}
+
 static void symlink_check(struct repair *repair, uint64_t ino, const struct disk_inode *inode,
 	const struct gathering *gathering)
 {
@@ -249,8 +265,17 @@ static void symlink_check(struct repair *repair, uint64_t ino, const struct disk
 	const uint64_t size = le64_get(inode->size);
 	const bool good = inode->format == FORK_INLINE ? size > 0 : gathering->extents.count == 1 && !extent->logical &&
 		extent->length == 1 && !extent->flags && size > 0 && size <= FS_SYMLINK_MAX;
-	if (good || repair->fsck.error)
+	if (repair->fsck.error || (good && !gathering->damaged))
 		return;
+	if (good) { /* beside extents that cannot be */
+		struct disk_inode *mended = repair_inode_edit(repair, ino);
+		const struct disk_extent only = extent_pack(extent);
+		if (mended)
+			memcpy(mended->fork, &only, sizeof(only));
+		if (mended)
+			mended->fork_count = le16_set(1);
+		return;
+	}
 	/* Its entry is found out when links are counted again. */
 	repair_loss(repair, "inode %" PRIu64 ": a symbolic link without its target: it leads to ?", ino);
 	struct disk_inode *changed = repair_inode_edit(repair, ino);
@@ -307,12 +332,6 @@ void repair_file(struct repair *repair, uint64_t ino, struct fsck_inode *known)
 	}
 	free(gathering.extents.extent);
 	free(walk.nodes.block);
-}
-
-static struct disk_extent extent_pack(const struct repair_extent *extent)
-{
-	return (struct disk_extent){.logical = le64_set(extent->logical), .physical = le64_set(extent->physical),
-		.length = le32_set(extent->length), .flags = le32_set(extent->flags)};
 }
 
 void repair_file_rebuild(struct repair *repair, struct repair_rebuild *rebuild)

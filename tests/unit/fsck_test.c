@@ -418,7 +418,8 @@ static void test_journal_that_fills_the_ring_ends(void **state)
 		crc = group_of_block(sample, sample->metadata[i % sample->metadata_count],
 			(3 + 2 * i) % SAMPLE_JOURNAL_BLOCKS, FIRST_SEQUENCE + i, crc);
 	assert_clean(test);
-	assert_int_equal(test->check.result.groups_replayed, SAMPLE_JOURNAL_BLOCKS / 2);
+	/* One that leaves no block outside of the groups is none: a mount does not take it either. */
+	assert_int_equal(test->check.result.groups_replayed, SAMPLE_JOURNAL_BLOCKS / 2 - 1);
 }
 
 /* ---- what nobody wrote ---- */
