@@ -24,6 +24,19 @@
 
 struct fs;
 
+/* ---- going on elsewhere ---- */
+/* What a filesystem leaves to its successor, in another process or in this one, which serves the same callers: the lookup
+ * counts that they hold, and by what the device is recognised. */
+struct fs_count {
+	uint64_t ino, count;
+};
+struct fs_legacy {
+	uint8_t uuid[16];
+	uint64_t durable_sequence;  /* place in the journal, which every change moves */
+	uint64_t count;             /* of counts */
+	struct fs_count *counts;    /* malloc'ed, the holder's; in no order, each number once */
+};
+
 /* ---- life cycle ---- */
 struct fs_mount_options {
 	bool read_only;             /* replays in memory only; writes nothing at all */
@@ -35,18 +48,26 @@ struct fs_mount_options {
 	bool sync;                  /* every change is durable before its answer */
 	unsigned requests_max;      /* operations that may run at once on a reactor; 0: 256 */
 	unsigned inodes_max;        /* inodes kept in memory over all reactors, but those in use; 0: 32768 */
+	const struct fs_legacy *legacy; /* goes on where fs_leave has ended; NULL: from nothing. Only needed during the call */
 	/* Called once on reactor 0 when the filesystem stops itself (error < 0) or its device goes away (-ENODEV). Must not wait. */
 	void (*stopped)(struct fs *fs, int error, void *arg);
 	void *arg;
 };
 /* Mounts the bdev of that name, on every reactor of the caller's group. From a fiber of reactor 0. On failure @message
  * has one line naming object, cause and next step, and nothing was changed on the device (unless replay had begun).
- * -EINVAL (no lanefs), -EUCLEAN (damage: fsck), -EOPNOTSUPP (version, features), -EROFS, -ENODEV, -EIO, -ENOMEM, -EBUSY. */
+ * -EINVAL (no lanefs), -EUCLEAN (damage: fsck), -EOPNOTSUPP (version, features), -EROFS, -ENODEV, -EIO, -ENOMEM, -EBUSY,
+ * -ESTALE (not as fs_leave has left it). */
 MAY_WAIT int fs_mount(struct bdev_registry *registry, const char *bdev_name, const struct fs_mount_options *options,
 	struct fs **out, char *message, size_t message_size) MUST_CHECK;
 /* Ends operation: drops all lookup counts, reaps orphans, checkpoints, marks clean, closes the device, frees. No
  * operation may be running. From a fiber of reactor 0. Returns the sticky error, if any; always frees. */
 MAY_WAIT int fs_unmount(struct fs *fs);
+/* The counts, for a successor. Nothing is changed; no operation may be running, and none begin before fs_leave if that is to
+ * follow. From a fiber of reactor 0. -ENOMEM. */
+MAY_WAIT int fs_save_counts(struct fs *fs, struct fs_legacy *out) MUST_CHECK;
+/* As fs_unmount, but inodes without links stay when they are in use, and with them the device is not marked clean (a mount
+ * without @legacy frees them). Fills in the rest of @legacy. */
+MAY_WAIT int fs_leave(struct fs *fs, struct fs_legacy *legacy);
 /* What may change while mounted. */
 struct fs_remount {
 	bool read_only, discard, noatime, strictatime, sync;

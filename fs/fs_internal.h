@@ -82,6 +82,8 @@ struct fs {
 	char error_text[128];        /* written once, by whoever set stopped */
 	uint64_t error_block, error_time_s;
 	bool shut_down;              /* on request: nothing more is written */
+	bool leaving;                /* for a successor, with lookup counts and all: fs_leave */
+	bool leaves_unlinked;        /* and inodes without links among them: the device is not clean */
 	struct message stopped_message;
 	atomic_uint stop_messages;   /* of a stop, on their way; and stops being sent */
 	atomic_bool called_off;      /* nothing long goes on: the filesystem is about to be unmounted */

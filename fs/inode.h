@@ -183,6 +183,14 @@ MAY_WAIT int inode_flush_times(struct owner *owner);
 /* Unmount, on every owner in turn: waits for forgets on their way from here to other owners; all counts become zero,
  * and what has no links is reaped (inode_reap_wait). */
 MAY_WAIT void inode_table_forget_all(struct owner *owner);
+/* The first and the second step of that; after the second alone, counts and what they hold stay. */
+MAY_WAIT void inode_table_await_forgets(struct owner *owner);
+MAY_WAIT void inode_table_quiet(struct owner *owner);
+/* Numbers with a count: how many, and all of them. No wait; no forget may be on its way. */
+uint64_t inode_lookup_total(const struct owner *owner);
+void inode_lookup_copy(const struct owner *owner, struct fs_count *out);
+/* Inodes without links that have a count. */
+uint64_t inode_lookup_unlinked(const struct owner *owner);
 
 struct inode_stats {
 	uint64_t cached, referenced;    /* inodes */

@@ -143,6 +143,17 @@ uint64_t inode_lookup_count(const struct owner *owner, uint64_t ino)
 	return entry ? entry->count & ~LOOKUP_UNLINKED : 0;
 }
 
+uint64_t inode_lookup_total(const struct owner *owner) { return owner->inodes->lookups.used; }
+uint64_t inode_lookup_unlinked(const struct owner *owner) { return owner->inodes->lookups.unlinked; }
+
+void inode_lookup_copy(const struct owner *owner, struct fs_count *out)
+{
+	const struct lookup_table *table = &owner->inodes->lookups;
+	for (uint64_t i = 0; i < table->capacity; i++)
+		if (table->entries[i].ino)
+			*out++ = (struct fs_count){.ino = table->entries[i].ino, .count = table->entries[i].count & ~LOOKUP_UNLINKED};
+}
+
 void inode_unlinked(struct inode *inode)
 {
 	struct lookup_entry *entry = lookup_table_find(&inode->owner->inodes->lookups, inode->ino);
@@ -253,13 +264,24 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t nlookup)
 	forget_send(here->inodes, &here->inodes->forget[owner->index]);
 }
 
-void inode_table_forget_all(struct owner *owner)
+void inode_table_await_forgets(struct owner *owner)
 {
 	struct inode_table *table = owner->inodes;
-	inode_times_stop(table);
 	for (unsigned i = 0; i < owner->fs->owner_count; i++)
 		while (table->forget[i].in_flight)
 			fiber_cond_wait(&table->forget_idle, "forgets on their way");
+}
+
+void inode_table_quiet(struct owner *owner)
+{
+	inode_times_stop(owner->inodes);
+	inode_table_await_forgets(owner);
+}
+
+void inode_table_forget_all(struct owner *owner)
+{
+	struct inode_table *table = owner->inodes;
+	inode_table_quiet(owner);
 	struct lookup_table lookups = table->lookups;
 	table->lookups = (struct lookup_table){.reserved = lookups.reserved};
 	for (uint64_t i = 0; i < lookups.capacity; i++)

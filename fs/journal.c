@@ -311,7 +311,7 @@ int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes)
 	while (journal->commit_running || journal->checkpoint_running)
 		fiber_cond_wait(&journal->idle, "the log's fibers to end");
 	journal->running = false;
-	if (error || !running || fs_stopped(fs))
+	if (error || !running || fs_stopped(fs) || fs->leaves_unlinked)
 		return error ? error : fs_stopped(fs);
 	assert(!journal->pending && journal->tail_sequence == journal->next_sequence);
 	journal->state.clean = le32_set(1);

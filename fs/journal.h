@@ -90,7 +90,7 @@ MAY_WAIT int journal_start(struct fs *fs, const struct replay_result *replay) MU
 MAY_WAIT int journal_run(struct fs *fs) MUST_CHECK;
 /* Commits and checkpoints what was sent before the call; what is sent meanwhile is not waited for. */
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
-/* Everything home, state clean with totals, log fibers end (journal_run starts them again). Returns the sticky error.
+/* Everything home, state clean with totals (not with fs->leaves_unlinked), log fibers end (journal_run starts them again). Returns the sticky error.
  * Nothing may be changed any more; nothing happens when the log does not run. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);
 /* No note to an owner is on its way. Reactor 0, after journal_finish. */

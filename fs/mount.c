@@ -9,6 +9,8 @@
 
 #include "fs/discard.h"
 #include "fs/inode.h"
+#include "fs/journal_internal.h"
+#include "fs/legacy.h"
 #include "fs/mkfs.h"
 #include "fs/replay.h"
 
@@ -355,6 +357,8 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	error = journal_replay(fs, replay, mount->message, mount->message_size);
 	if (!error && (error = for_each_owner(fs, owner_fill)))
 		complain(mount, error, "no memory for the metadata cache: give -o cache= a smaller size");
+	if (!error && fs->options.legacy)
+		error = legacy_take(fs, replay->next_sequence - 1, mount->message, mount->message_size);
 	atomic_store(&fs->open_ag_count, le32_get(fs->super.ag_count));
 	atomic_store(&fs->usable_blocks, mkfs_usable_blocks(&fs->super));
 	if (!error && replay->was_clean) {
@@ -423,24 +427,42 @@ int fs_mount(struct bdev_registry *registry, const char *bdev_name, const struct
 static MAY_WAIT int owner_quiet(void *arg)
 {
 	struct owner *owner = arg;
-	inode_table_forget_all(owner);
+	if (owner->fs->leaving)
+		inode_table_quiet(owner);
+	else
+		inode_table_forget_all(owner);
 	const int error = inode_flush_times(owner);
 	inode_reap_wait(owner);
 	return error;
 }
 
-int fs_unmount(struct fs *fs)
+static MAY_WAIT int end(struct fs *fs)
 {
 	for_each_owner(fs, owner_quiet);
 	uint64_t free_blocks, used_inodes;
 	int error = fs_read_only(fs) ? 0 : journal_checkpoint(fs);
-	discards_drain(fs);
+	if (!fs->leaving)
+		discards_drain(fs);
+	for (unsigned i = 0; i < fs->owner_count && fs->leaving; i++)
+		fs->leaves_unlinked |= inode_lookup_unlinked(fs->owners[i]) > 0;
 	fs_totals(fs, &free_blocks, &used_inodes);
 	const int finish_error = journal_finish(fs, free_blocks, used_inodes);
-	if (fs_stopped(fs))
-		error = fs_stopped(fs);
-	else if (!error)
-		error = finish_error;
+	return fs_stopped(fs) ? fs_stopped(fs) : error ? error : finish_error;
+}
+
+int fs_unmount(struct fs *fs)
+{
+	const int error = end(fs);
+	fs_close(fs);
+	return error;
+}
+
+int fs_leave(struct fs *fs, struct fs_legacy *legacy)
+{
+	fs->leaving = true;
+	const int error = end(fs);
+	memcpy(legacy->uuid, fs->super.uuid, sizeof(legacy->uuid));
+	legacy->durable_sequence = fs->journal->durable_sequence;
 	fs_close(fs);
 	return error;
 }

@@ -219,8 +219,11 @@ static MAY_WAIT int found(struct owner *owner, uint64_t ino, uint64_t block, uin
 	inode->orphan_index = index;
 	inode->truncating = le32_get(inode->disk.nlink);
 	orphan_hold(inode);
+	if (inode->truncating)
+		inode_reap(owner, ino);
+	else
+		inode_unlinked(inode); /* with a count, of a legacy, it is still in use */
 	inode_put(inode);
-	inode_reap(owner, ino);
 	return 0;
 }
 

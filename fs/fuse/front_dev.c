@@ -76,13 +76,26 @@ int dev_source_start(struct dev_source *source)
 	return 0;
 }
 
+void dev_source_stop(struct dev_source *source)
+{
+	if (!source->reading)
+		return;
+	poller_unregister(&source->poller);
+	source_unwatch(source);
+	source->reading = false;
+}
+
+MAY_WAIT bool dev_source_await(struct dev_source *source, uint64_t timeout_ns)
+{
+	const uint64_t end = reactor_now_ns() + timeout_ns;
+	while (source->running > 0 && reactor_now_ns() < end)
+		(void)fiber_cond_wait_for(&source->drained, end - reactor_now_ns(), "FUSE requests to end in time");
+	return source->running == 0;
+}
+
 MAY_WAIT void dev_source_drain(struct dev_source *source)
 {
-	if (source->reading) {
-		poller_unregister(&source->poller);
-		source_unwatch(source);
-		source->reading = false;
-	}
+	dev_source_stop(source);
 	while (source->running > 0)
 		fiber_cond_wait(&source->drained, "FUSE requests to end");
 	if (timer_running(&source->interrupted))

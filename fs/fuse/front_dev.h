@@ -94,6 +94,10 @@ struct dev_source {
 /* All of these from the source's reactor. */
 int dev_source_open(struct dev_source *source) MUST_CHECK;
 int dev_source_start(struct dev_source *source) MUST_CHECK; /* begins to read */
+/* Reads no more; dev_source_start begins again. */
+void dev_source_stop(struct dev_source *source);
+/* Waits until every request is home. False: not in time. After dev_source_stop. */
+MAY_WAIT bool dev_source_await(struct dev_source *source, uint64_t timeout_ns);
 /* Stops reading and waits until every request is home. */
 MAY_WAIT void dev_source_drain(struct dev_source *source);
 void dev_source_close(struct dev_source *source);

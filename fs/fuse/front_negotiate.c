@@ -107,3 +107,36 @@ int front_negotiate(struct front_session *session, const struct fuse_init_in *in
 	};
 	return 0;
 }
+
+/* ---- what another front end has negotiated ---- */
+
+void front_go_on(struct front_session *session, const struct fuse_front_agreement *agreement)
+{
+	session->kernel_minor = agreement->kernel_minor;
+	session->minor = agreement->minor;
+	session->offered = agreement->offered;
+	session->negotiated = agreement->negotiated;
+	session->max_readahead = agreement->max_readahead;
+	session->dialect.setxattr_ext = agreement->negotiated & FUSE_SETXATTR_EXT;
+	atomic_store(&session->suid_seen, agreement->suid_seen);
+	session->ready = true;
+}
+
+void front_agreement(const struct front_session *session, struct fuse_front_agreement *out)
+{
+	*out = (struct fuse_front_agreement){
+		.kernel_minor = session->kernel_minor,
+		.minor = session->minor,
+		.max_readahead = session->max_readahead,
+		.max_write = WIRE_WRITE_BYTES_MAX,
+		.offered = session->offered,
+		.negotiated = session->negotiated,
+		.suid_seen = atomic_load(&session->suid_seen),
+	};
+}
+
+bool front_knows(const struct front_session *session, const struct fuse_front_agreement *agreement)
+{
+	return agreement->minor >= WIRE_MINOR_MIN && agreement->minor <= WIRE_MINOR &&
+		agreement->max_write <= WIRE_WRITE_BYTES_MAX && !(agreement->negotiated & ~features_wanted(session));
+}

@@ -149,6 +149,11 @@ bool front_interrupt(struct front_request *request);
 /* Answers INIT: fills @out and what the session agreed to. -EPROTO. */
 int front_negotiate(struct front_session *session, const struct fuse_init_in *in, bool extended,
 	struct fuse_init_out *out) MUST_CHECK;
+/* Another front end has negotiated. */
+void front_go_on(struct front_session *session, const struct fuse_front_agreement *agreement);
+void front_agreement(const struct front_session *session, struct fuse_front_agreement *out);
+/* A version of the protocol that is spoken here, and no feature that would not have been agreed to here. */
+bool front_knows(const struct front_session *session, const struct fuse_front_agreement *agreement);
 unsigned front_feature_names(uint64_t flags, const char *names[FUSE_FRONT_FEATURES_MAX]);
 
 /* ---- the operations: fill the answer, return 0 or a negative errno ---- */

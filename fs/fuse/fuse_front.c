@@ -200,21 +200,90 @@ MAY_WAIT static int await_init(struct fuse_front *front)
 	return front->sources[0]->dead ? front->sources[0]->dead : -ETIMEDOUT;
 }
 
+/* Reading begins here, unless another front end may still have requests to answer. */
+MAY_WAIT static int start_others(struct fuse_front *front)
+{
+	int error = 0;
+	for (unsigned i = 1; i < front->count && !error; i++) {
+		error = clone_fd(front->options.fd, &front->sources[i]->fd);
+		if (!error && !front->options.agreement)
+			error = reactor_call(front->sources[i]->reactor, start_source, front->sources[i]);
+	}
+	return error;
+}
+
 MAY_WAIT static int start_all(struct fuse_front *front)
 {
 	int error = make_nonblocking(front->options.fd);
 	for (unsigned i = 0; i < front->count && !error; i++)
 		error = reactor_call(front->sources[i]->reactor, open_source, front->sources[i]);
-	if (!error)
+	if (!error && front->options.agreement)
+		front_go_on(&front->session, front->options.agreement);
+	else if (!error)
 		rings_open(front);
-	if (!error)
+	if (!error && !front->options.agreement)
 		error = await_init(front);
-	for (unsigned i = 1; i < front->count && !error; i++) {
-		error = clone_fd(front->options.fd, &front->sources[i]->fd);
-		if (!error)
-			error = reactor_call(front->sources[i]->reactor, start_source, front->sources[i]);
+	if (!error)
+		error = start_others(front);
+	return error || front->options.agreement ? error : rings_start(front);
+}
+
+MAY_WAIT int fuse_front_go(struct fuse_front *front)
+{
+	int error = 0;
+	assert(reactor_self() == front->sources[0]->reactor);
+	for (unsigned i = 0; i < front->count && !error; i++)
+		error = reactor_call(front->sources[i]->reactor, start_source, front->sources[i]);
+	return error;
+}
+
+/* ---- for another front end ---- */
+
+struct source_await {
+	struct dev_source *source;
+	uint64_t timeout_ns;
+};
+
+static int stop_source(void *arg)
+{
+	dev_source_stop(arg);
+	return 0;
+}
+
+MAY_WAIT static int await_source(void *arg)
+{
+	const struct source_await *await = arg;
+	return dev_source_await(await->source, await->timeout_ns) ? 0 : -ETIMEDOUT;
+}
+
+MAY_WAIT int fuse_front_pause(struct fuse_front *front, uint64_t timeout_ns)
+{
+	const uint64_t end = reactor_now_ns() + timeout_ns;
+	int error = 0;
+	assert(reactor_self() == front->sources[0]->reactor && !front->options.io_uring);
+	/* First all of them: an INTERRUPT on its round needs the others. */
+	for (unsigned i = 0; i < front->count; i++)
+		(void)reactor_call(front->sources[i]->reactor, stop_source, front->sources[i]);
+	for (unsigned i = 0; i < front->count && !error; i++) {
+		const uint64_t now = reactor_now_ns();
+		struct source_await await = {.source = front->sources[i], .timeout_ns = now < end ? end - now : 0};
+		error = reactor_call(front->sources[i]->reactor, await_source, &await);
 	}
-	return error ? error : rings_start(front);
+	const int back = error ? fuse_front_go(front) : 0;
+	if (back)
+		log_error("fuse: cannot go on reading requests: %s", strerror(-back));
+	return error;
+}
+
+void fuse_front_get_agreement(const struct fuse_front *front, struct fuse_front_agreement *out)
+{
+	front_agreement(&front->session, out);
+}
+
+bool fuse_front_knows(const struct fuse_front_agreement *agreement, const struct fuse_front_options *options)
+{
+	const struct front_session session = {.noopen = options->noopen, .writeback = options->writeback};
+	return front_knows(&session, agreement);
 }
 
 MAY_WAIT int fuse_front_start(struct fuse_front *front)

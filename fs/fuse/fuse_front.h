@@ -8,6 +8,8 @@
  *
  * Life: mount(2) with fd=N -> fuse_front_create -> fuse_front_start (answers INIT, then reads) -> ... the mount goes
  * away: `ended` is called -> fuse_front_stop (waits for what still runs) -> fuse_front_destroy -> fs_unmount.
+ * Or another front end goes on with the same fd, in this process or in the next: fuse_front_pause -> fuse_front_stop -> ...
+ * there: fuse_front_create with the agreement -> fuse_front_start -> fuse_front_go.
  *
  * Layers, top down: fuse_front.c (life) -> front_dev.c, front_ring.c (transports /dev/fuse, io_uring) ->
  * front_decode.c (bytes to call) -> front_dispatch.c (table of operations, statistics), front_hold.c (a device that
@@ -21,6 +23,13 @@
 
 struct fuse_front;
 
+/* What the kernel has agreed to, for the life of the mount; enough to go on with its connection in another front end. */
+struct fuse_front_agreement {
+	uint32_t kernel_minor, minor, max_readahead, max_write;
+	uint64_t offered, negotiated;
+	bool suid_seen;           /* the kernel was told of a file with suid or sgid */
+};
+
 struct fuse_front_options {
 	int fd;                   /* of the mounted /dev/fuse; stays the caller's, made non-blocking */
 	bool noopen;              /* ENOSYS to OPEN: faster open and close, but no ATOMIC_O_TRUNC and no FOPEN flags */
@@ -29,6 +38,7 @@ struct fuse_front_options {
 	unsigned max_background;  /* asynchronous requests the kernel may have in flight; 0: 64 */
 	unsigned requests_max;    /* requests that a reactor has taken and not answered; 0: 256 */
 	unsigned init_timeout_ms; /* how long start waits for INIT; 0: 10000 */
+	const struct fuse_front_agreement *agreement; /* another front end has answered INIT: see fuse_front_go. NULL: none has */
 	/* Once, on reactor 0, when the kernel has let go of the mount (unmount, abort). Must not wait. */
 	void (*ended)(struct fuse_front *front, void *arg);
 	void *arg;
@@ -41,6 +51,15 @@ int fuse_front_create(struct fs *fs, struct reactor_group *group, const struct f
  * fiber of reactor 0. -ETIMEDOUT (no INIT came), -EPROTO (a kernel older than 5.4), -EPERM (the fd is not mounted),
  * -ENODEV (unmounted meanwhile), -ENOMEM; undone on failure. One log line says what. */
 MAY_WAIT int fuse_front_start(struct fuse_front *front) MUST_CHECK;
+/* With options.agreement fuse_front_start makes everything ready, but reads nothing: what is read belongs to the reader, and
+ * is lost to the kernel's client with him. This begins to read. From a fiber of reactor 0. -ENOMEM, -ENOSPC. */
+MAY_WAIT int fuse_front_go(struct fuse_front *front) MUST_CHECK;
+/* No reactor reads any more, and every request taken was answered; only fuse_front_stop may follow, for another front end to
+ * go on with the fd. -ETIMEDOUT: requests do not end within @timeout_ns, and reading goes on. From a fiber of reactor 0. */
+MAY_WAIT int fuse_front_pause(struct fuse_front *front, uint64_t timeout_ns) MUST_CHECK;
+void fuse_front_get_agreement(const struct fuse_front *front, struct fuse_front_agreement *out);
+/* Can a front end of this program go on with it? @options: what it will be created with. */
+bool fuse_front_knows(const struct fuse_front_agreement *agreement, const struct fuse_front_options *options);
 /* No reactor reads any more; returns when every request taken was answered. From a fiber of reactor 0; idempotent.
  * Requests that the kernel still holds stay there until the fd is closed. */
 MAY_WAIT void fuse_front_stop(struct fuse_front *front);
