@@ -21,6 +21,7 @@ int control_top(int argc, char **argv);
 int control_stats(int argc, char **argv);
 int control_log_level(int argc, char **argv);
 int control_unmount(int argc, char **argv);
+int control_upgrade(int argc, char **argv);
 int control_trim(int argc, char **argv);
 int control_grow(int argc, char **argv);
 int control_devices(int argc, char **argv);

@@ -25,6 +25,7 @@ static const struct command commands[] = {
 	{"stats", control_stats, "[DIR] [--json|--prometheus]", "counts and latencies of device and kernel requests"},
 	{"log-level", control_log_level, "DIR [error|warn|info|debug]", "shows or sets how much the daemon logs"},
 	{"unmount", control_unmount, "DIR", "as umount.lanefs; a mount in use is detached, and waited for"},
+	{"upgrade", control_upgrade, "DIR [--program PROGRAM]", "another daemon goes on with the mount; files stay open"},
 	{"trim", control_trim, "DIR [-o N] [-l N] [-m N]", "tells the device which space is free"},
 	{"grow", control_grow, "DIR [SIZE]", "makes the filesystem larger while it is mounted"},
 	{"identify", control_identify, "DIR [--json]", "the NVMe controller under a mount, and its namespaces"},

@@ -20,6 +20,7 @@
 #include "fs/daemon/daemon_internal.h"
 #include "fs/daemon/daemon_status.h"
 #include "fs/daemon/mounts.h"
+#include "fs/daemon/notify.h"
 #include "fs/daemon/process.h"
 #include "fs/daemon/rpc_client.h"
 #include "reactor/log.h"
@@ -81,7 +82,7 @@ static MAY_WAIT int target_open(void *arg)
 		sizeof(daemon->bdev_name), daemon->message, daemon->message_size);
 }
 
-static MAY_WAIT int target_close(void *arg)
+MAY_WAIT int daemon_target_close(void *arg)
 {
 	struct daemon *daemon = arg;
 
@@ -116,6 +117,7 @@ static MAY_WAIT int filesystem_mount(void *arg)
 		.noatime = config->noatime,
 		.strictatime = config->strictatime,
 		.sync = config->sync,
+		.legacy = daemon->legacy,
 		.stopped = filesystem_stopped,
 		.arg = daemon,
 	};
@@ -126,13 +128,15 @@ static MAY_WAIT int filesystem_mount(void *arg)
 static MAY_WAIT int filesystem_unmount(void *arg)
 {
 	struct daemon *daemon = arg;
+	struct fs_legacy unused;
 
-	return fs_unmount(daemon->fs);
+	/* What we did not serve is not ours to forget. */
+	return daemon->legacy ? fs_leave(daemon->fs, &unused) : fs_unmount(daemon->fs);
 }
 
 static MAY_WAIT int front_start(void *arg) { return fuse_front_start(((struct daemon *)arg)->front); }
 
-static MAY_WAIT int front_stop(void *arg)
+MAY_WAIT int daemon_front_stop(void *arg)
 {
 	fuse_front_stop(((struct daemon *)arg)->front);
 	return 0;
@@ -205,7 +209,8 @@ static int start_reactors(struct daemon *daemon)
 static bool holder_leaves(struct daemon *daemon, int64_t waited_ms)
 {
 	struct json_object *status = NULL;
-	pid_t pid = rpc_find(NULL, daemon->config->target, &status);
+	/* Who handed it over, or took it in vain, has closed it. */
+	pid_t pid = daemon->legacy ? 0 : rpc_find(NULL, daemon->config->target, &status);
 	bool leaves = waited_ms < HOLDER_UNKNOWN_MS_MAX;
 
 	struct mount_found found;
@@ -225,7 +230,7 @@ static bool holder_leaves(struct daemon *daemon, int64_t waited_ms)
 	return leaves;
 }
 
-static int start_device(struct daemon *daemon)
+int daemon_start_device(struct daemon *daemon)
 {
 	int64_t begin = daemon_now_ms();
 	int err;
@@ -257,7 +262,7 @@ static int start_mount(struct daemon *daemon)
 	return 0;
 }
 
-static int start_filesystem(struct daemon *daemon)
+int daemon_start_filesystem(struct daemon *daemon)
 {
 	const struct fuse_front_options options = {
 		.fd = daemon->fuse_fd,
@@ -265,6 +270,7 @@ static int start_filesystem(struct daemon *daemon)
 		.writeback = daemon->config->writeback,
 		.io_uring = daemon->config->io_uring,
 		.max_background = (unsigned)daemon->config->max_background,
+		.agreement = daemon->agreement,
 		.ended = front_ended,
 		.arg = daemon,
 	};
@@ -282,8 +288,8 @@ static int start_filesystem(struct daemon *daemon)
 	return err ? daemon_fail(daemon, err, "the kernel's FUSE does not answer as expected: %s", strerror(-err)) : 0;
 }
 
-/* What a mount can do without is only warned about. */
-static int start_service(struct daemon *daemon)
+/* Proof that the mount answers, and what others may look for. */
+static int start_settings(struct daemon *daemon)
 {
 	struct helper_reply reply;
 	int err = helper_call(&daemon->helper, HELPER_READAHEAD, READ_AHEAD_KB, PROBE_DEADLINE_MS, &reply);
@@ -293,6 +299,14 @@ static int start_service(struct daemon *daemon)
 	if (!daemon->config->no_utab && helper_call(&daemon->helper, HELPER_UTAB, 0, QUICK_DEADLINE_MS, &reply))
 		log_warn("%s: no note in /run/mount/utab: plain umount will return early, umount.lanefs will not",
 			daemon->config->directory);
+	return 0;
+}
+
+/* What a mount can do without is only warned about. */
+static int start_service(struct daemon *daemon)
+{
+	int err;
+
 	err = rpc_server_create(daemon_rpc, daemon, &daemon->rpc);
 	if (err)
 		log_warn("%s: no control socket (%s): the lanefs command will not see this mount", daemon->config->directory,
@@ -309,21 +323,23 @@ static int start_service(struct daemon *daemon)
 
 static int daemon_start(struct daemon *daemon)
 {
-	int (*const steps[])(struct daemon *) = {start_signals, start_reactors, start_device, start_mount, start_filesystem,
-		start_service};
-	int err;
+	int (*const mount[])(struct daemon *) = {start_signals, start_reactors, daemon_start_device, start_mount,
+		daemon_start_filesystem, start_settings, start_service, NULL};
+	int (*const take_over[])(struct daemon *) = {start_signals, start_reactors, takeover_receive, daemon_start_device,
+		daemon_start_filesystem, start_service, takeover_finish, NULL};
+	int (*const *steps)(struct daemon *) = daemon->config->take_over ? take_over : mount;
+	int err = daemon->config->take_over ? takeover_begin(daemon) : 0;
 
+	if (err)
+		return err;
 	process_protect();
 	err = helper_start(&daemon->helper, daemon->config);
 	if (err)
 		return daemon_fail(daemon, err, "no helper process: %s", strerror(-err));
 	confine_begin(daemon->config);
-	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+	for (size_t i = 0; steps[i] && !err; i++)
 		err = steps[i](daemon);
-		if (err)
-			return err;
-	}
-	return 0;
+	return err;
 }
 
 /* ---- the end ---- */
@@ -333,13 +349,15 @@ static void finish_mount(struct daemon *daemon)
 	int err = 0;
 
 	close(daemon->fuse_fd); /* whoever still waits for an answer gets ECONNABORTED */
+	daemon->fuse_fd = -1;
+	if (daemon->keep_mount)
+		return;
 	if (!atomic_load(&daemon->ended))
 		err = helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply);
 	else if (!daemon->config->no_utab && helper_call(&daemon->helper, HELPER_UTAB_DROP, 0, QUICK_DEADLINE_MS, &reply))
 		log_debug("%s: its note in /run/mount/utab stays", daemon->config->directory);
 	if (err && err != -EINVAL)
 		log_warn("%s: stays in the mount table: %s", daemon->config->directory, strerror(-err));
-	daemon->fuse_fd = -1;
 }
 
 /* Undoes whatever daemon_start got done. Returns what fs_unmount said. When the device has left, nothing may take longer
@@ -356,7 +374,7 @@ static int daemon_finish(struct daemon *daemon)
 		fs_call_off(daemon->fs);
 	if (daemon->group && tasks_drain(daemon, false, FINISH_STEP_MS))
 		log_error("%s: something that was begun for the control socket does not end", daemon->config->target);
-	if (daemon->front && !daemon->stuck && task_run(daemon, front_stop, limit_ms))
+	if (daemon->front && !daemon->stuck && task_run(daemon, daemon_front_stop, limit_ms))
 		log_error("%s: requests do not end", daemon->config->directory);
 	if (daemon->front && !daemon->stuck) {
 		fuse_front_destroy(daemon->front);
@@ -368,7 +386,7 @@ static int daemon_finish(struct daemon *daemon)
 		result = task_run(daemon, filesystem_unmount, limit_ms);
 	if (!daemon->stuck)
 		daemon->fs = NULL;
-	if (daemon->bdev_name[0] && !daemon->stuck && task_run(daemon, target_close, limit_ms))
+	if (daemon->bdev_name[0] && !daemon->stuck && task_run(daemon, daemon_target_close, limit_ms))
 		log_warn("%s: the device was not closed in time", daemon->config->target);
 	if (daemon->bdev_name[0] && !daemon->stuck && tasks_drain(daemon, true, FINISH_STEP_MS))
 		log_error("%s: the device's removal does not end", daemon->config->target);
@@ -382,6 +400,8 @@ static int daemon_finish(struct daemon *daemon)
 
 static void daemon_free(struct daemon *daemon)
 {
+	takeover_close(daemon);
+	handover_close(daemon);
 	hotplug_close(daemon);
 	if (daemon->registry)
 		bdev_registry_destroy(daemon->registry);
@@ -397,9 +417,12 @@ static void daemon_free(struct daemon *daemon)
 	free(daemon->settings);
 }
 
-static struct json_object *end_report(int status, bool clean)
+static struct json_object *end_report(const struct daemon *daemon, int status, bool clean)
 {
 	struct json_object *report = json_object_new_object();
+
+	if (daemon->handover.done)
+		json_object_object_add(report, "successor", json_object_new_int(daemon->handover.pid));
 
 	json_object_object_add(report, "clean", json_object_new_boolean(clean));
 	json_object_object_add(report, "status", json_object_new_int(status));
@@ -410,6 +433,8 @@ static void log_end(const struct daemon *daemon, int err)
 {
 	const char *target = daemon->config->target;
 
+	if (daemon->handover.done)
+		return; /* said already */
 	if (!err && daemon->removal.leaving)
 		log_warn("%s: removed in an orderly way: the filesystem on it is clean", target);
 	else if (daemon->removal.leaving || daemon->removal.held)
@@ -436,7 +461,8 @@ int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void
 	size_t message_size)
 {
 	struct mount_config *settings = malloc(sizeof(*settings));
-	struct daemon daemon = {.config = settings, .settings = settings, .helper.socket = -1, .fuse_fd = -1, .signal_fd = -1, .event_fd = -1,
+	struct daemon daemon = {.config = settings, .settings = settings, .helper.socket = -1,
+		.handover = {.socket = -1, .pidfd = -1}, .fuse_fd = -1, .signal_fd = -1, .event_fd = -1,
 		.message = message, .message_size = message_size, .started_ms = daemon_now_ms()};
 	int err, status;
 
@@ -456,14 +482,16 @@ int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void
 	}
 	daemon.state = DAEMON_MOUNTED;
 	atomic_store(&daemon.serving, true);
-	log_info("%s: mounted at %s", config->target, config->directory);
+	if (!config->take_over)
+		log_info("%s: mounted at %s", config->target, config->directory);
+	notify_manager("READY=1");
 	ready(arg);
 	status = daemon_wait(&daemon);
 	err = daemon_finish(&daemon);
 	if (status == MOUNT_EXIT_OK && err)
 		status = MOUNT_EXIT_STOPPED;
 	log_end(&daemon, err);
-	rpc_server_finish(daemon.rpc, end_report(status, !err));
+	rpc_server_finish(daemon.rpc, end_report(&daemon, status, !err));
 	rpc_server_destroy(daemon.rpc);
 	if (daemon.stuck)
 		_exit(status); /* reactors may still be at work */

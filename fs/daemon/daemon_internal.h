@@ -7,7 +7,8 @@
  *   daemon_remount.c  other options, read-only and back
  *   daemon_task.c     work for reactor 0              daemon_emu_rpc.c     the same of an emulated one
  *   daemon_removal.c  the device leaves, or is away   daemon_hotplug.c     devices that appear
- *                                                     daemon_space_rpc.c   what takes long
+ *   daemon_handover.c giving the mount to a successor daemon_space_rpc.c   what takes long
+ *   daemon_takeover.c being one
  *
  * All of struct daemon belongs to the control thread, except where said. The control thread never waits for reactor 0
  * while the mount is served: it starts a task there and goes on.
@@ -20,6 +21,7 @@
 
 #include "blockdev/nvme.h"
 #include "fs/daemon/daemon.h"
+#include "fs/daemon/handover_state.h"
 #include "fs/daemon/helper.h"
 #include "fs/daemon/rpc_server.h"
 #include "fs/fuse/fuse_front.h"
@@ -146,6 +148,35 @@ struct kernel_device {
 	char model[96], serial[96];
 };
 
+/* ---- daemon_handover.c: see there ---- */
+struct handover {
+	bool asked;                     /* and not answered */
+	struct rpc_ticket ticket;
+	int socket, pidfd;              /* of the successor, once it was answered; -1: nobody */
+	pid_t pid;
+	int64_t deadline_ms;            /* until it begins */
+	struct handover_facts *facts;   /* as it was told */
+	bool quiet;                     /* under way: the control socket is not served */
+	struct fuse_front_agreement agreement;
+	struct handover_state state;
+	bool done, lost;                /* it serves; or nobody does */
+};
+/* The method "handover". */
+int handover_rpc(struct daemon *daemon, struct json_object *params, char *message, size_t message_size);
+int handover_fd(const struct daemon *daemon); /* -1: none */
+int64_t handover_due_ms(const struct daemon *daemon);
+void handover_look(struct daemon *daemon, bool readable);
+void handover_close(struct daemon *daemon);
+
+/* ---- daemon_takeover.c ---- */
+struct takeover;
+/* First of all: asks the daemon that serves config->directory; fills in the settings. */
+int takeover_begin(struct daemon *daemon) MUST_CHECK;
+/* Steps of the start: when everything but device, mount and filesystem is there; and when all is. */
+int takeover_receive(struct daemon *daemon) MUST_CHECK;
+int takeover_finish(struct daemon *daemon) MUST_CHECK;
+void takeover_close(struct daemon *daemon);
+
 struct daemon {
 	const struct mount_config *config; /* = settings, to all who only look */
 	struct mount_config *settings;
@@ -167,6 +198,12 @@ struct daemon {
 	bool stuck;                   /* reactor 0 did not do its part in time */
 	struct removal removal;
 	struct hotplug hotplug;
+	struct handover handover;
+	struct takeover *takeover;    /* under way */
+	/* While the mount changes hands: of the front end and the filesystem before ours; NULL: there were none. */
+	const struct fuse_front_agreement *agreement;
+	const struct fs_legacy *legacy;
+	bool keep_mount;              /* at the end: another daemon's, or left dead in its place */
 	struct device_facts facts;
 	struct kernel_device kernel_device;
 	struct fiber_start early_give_up; /* reactor 0's */
@@ -183,6 +220,12 @@ struct reactor *daemon_reactor(const struct daemon *daemon);
 int64_t daemon_now_ms(void);
 /* Records the reason of a failed start, unless one is there already; returns err. */
 int daemon_fail(struct daemon *daemon, int err, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* What a hand-over uses of start and end. */
+int daemon_start_device(struct daemon *daemon) MUST_CHECK;
+int daemon_start_filesystem(struct daemon *daemon) MUST_CHECK;
+MAY_WAIT int daemon_front_stop(void *daemon);
+MAY_WAIT int daemon_target_close(void *daemon);
 
 /* ---- daemon_loop.c ---- */
 /* Returns when the mount is gone or not waited for any more; an enum mount_exit. */

@@ -112,11 +112,11 @@ static void handle_stopped(struct daemon *daemon, int *status)
 	removal_lost(daemon);
 }
 
-enum { SIGNALS, EVENTS, HELPER, UEVENTS, OWN_FDS };
+enum { SIGNALS, EVENTS, HELPER, UEVENTS, SUCCESSOR, OWN_FDS };
 
 static int wait_ms(const struct daemon *daemon, bool clients)
 {
-	int64_t due = MIN(removal_due_ms(daemon), hotplug_due_ms(daemon)), left;
+	int64_t due = MIN(MIN(removal_due_ms(daemon), hotplug_due_ms(daemon)), handover_due_ms(daemon)), left;
 
 	if (due == INT64_MAX)
 		return clients ? TICK_MS : -1;
@@ -132,6 +132,7 @@ static void wait_round(struct daemon *daemon, int *status)
 		[EVENTS] = {.fd = daemon->event_fd, .events = POLLIN},
 		[HELPER] = {.fd = daemon->helper.socket, .events = POLLIN},
 		[UEVENTS] = {.fd = hotplug_fd(daemon), .events = POLLIN},
+		[SUCCESSOR] = {.fd = handover_fd(daemon), .events = POLLIN},
 	};
 	unsigned count = rpc_server_poll_fds(daemon->rpc, fds + OWN_FDS);
 	uint64_t events;
@@ -152,6 +153,7 @@ static void wait_round(struct daemon *daemon, int *status)
 	hotplug_look(daemon);
 	if (count && daemon->stop_requests < 2)
 		rpc_server_handle(daemon->rpc, fds + OWN_FDS, count);
+	handover_look(daemon, fds[SUCCESSOR].revents);
 }
 
 int daemon_wait(struct daemon *daemon)
@@ -162,6 +164,8 @@ int daemon_wait(struct daemon *daemon)
 		wait_round(daemon, &status);
 		if (atomic_load(&daemon->ended))
 			break;
+		if (daemon->handover.done || daemon->handover.lost)
+			return daemon->handover.done ? MOUNT_EXIT_OK : MOUNT_EXIT_STOPPED;
 		if (daemon->removal.over)
 			return MOUNT_EXIT_REMOVED;
 		if (daemon->stop_requests >= 2) {

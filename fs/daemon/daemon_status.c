@@ -336,6 +336,8 @@ int daemon_rpc(void *arg, const char *method, struct json_object *params, struct
 		daemon_ask_stop(daemon);
 		return RPC_LATER;
 	}
+	if (!strcmp(method, "handover"))
+		return handover_rpc(daemon, params, message, message_size);
 	if (!strcmp(method, "remount"))
 		return remount_rpc(daemon, params, result, message, message_size);
 	if (!strcmp(method, "stats")) {

@@ -89,7 +89,7 @@ bool task_start_quick(struct daemon *daemon, struct daemon_task *task)
 static void wait_round(struct daemon *daemon, int64_t end_ms)
 {
 	struct pollfd fds[1 + RPC_POLL_FDS] = {{.fd = daemon->event_fd, .events = POLLIN}};
-	unsigned count = rpc_server_poll_fds(daemon->rpc, fds + 1);
+	unsigned count = daemon->handover.quiet ? 0 : rpc_server_poll_fds(daemon->rpc, fds + 1);
 	int64_t left = end_ms < 0 ? -1 : end_ms - daemon_now_ms();
 	uint64_t events;
 

@@ -27,11 +27,13 @@ struct start_report {
 
 static const char help[] =
 	"Usage: mount.lanefs TARGET DIR [-fnsv] [-o options]\n"
+	"       mount.lanefs --take-over DIR [-fv]\n"
 	"Mounts the lanefs on TARGET (an image file, a kernel block device, ram:SIZE) at DIR and returns when it is ready.\n"
 	"\n"
 	"  -f  stay in the foreground, log to stderr       -n  no note in /run/mount/utab\n"
 	"  -s  ignore unknown options                      -v  say more\n"
 	"  -h  this text                                   -V  version\n"
+	"  --take-over  serve the mount at DIR in place of its daemon, which ends; files stay open (lanefs upgrade)\n"
 	"\n"
 	"Options: remount ro rw noatime nodiratime relatime strictatime sync dirsync discard nosuid nodev noexec nosymfollow\n"
 	"allow_other cache=SIZE commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
@@ -203,6 +205,19 @@ static int run_remount(const struct mount_config *config)
 	return message[0] ? print_failure(status, message) : status;
 }
 
+/* The rest is told by the daemon that serves it. */
+static int resolve_take_over(struct mount_config *config, char *message, size_t message_size)
+{
+	char directory[PATH_MAX];
+	const int err = path_resolve(config->directory, directory);
+
+	if (err)
+		snprintf(message, message_size, "%.400s: %s", config->directory, strerror(-err));
+	else
+		strcpy(config->directory, directory);
+	return err;
+}
+
 /* Descriptors 0 to 2 must not become the device's or the kernel's. */
 static void open_standard_descriptors(void)
 {
@@ -230,7 +245,8 @@ int main(int argc, char **argv)
 	}
 	if (config.remount)
 		return config.fake ? MOUNT_EXIT_OK : run_remount(&config);
-	if (options_resolve(&config, message, sizeof(message)))
+	if (config.take_over ? resolve_take_over(&config, message, sizeof(message)) :
+		options_resolve(&config, message, sizeof(message)))
 		return print_failure(MOUNT_EXIT_FAILED, message);
 	status = check_fuse(&config, message, sizeof(message));
 	if (status)

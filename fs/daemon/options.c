@@ -421,7 +421,8 @@ static bool called_by_mount(void)
 static int parse_flags(int argc, char **argv, struct mount_config *config, const char **lists, unsigned list_max,
 	char *message, size_t message_size)
 {
-	static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {}};
+	static const struct option long_options[] = {{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
+		{"take-over", no_argument, NULL, 'T'}, {}};
 	unsigned list_count = 0;
 	int flag;
 
@@ -434,6 +435,7 @@ static int parse_flags(int argc, char **argv, struct mount_config *config, const
 		case 'v': config->verbose = true; break;
 		case 'h': config->show_help = true; break;
 		case 'V': config->show_version = true; break;
+		case 'T': config->take_over = true; break;
 		case 't': break;
 		case 'o':
 			if (list_count == list_max) {
@@ -495,6 +497,20 @@ static int apply_lists(struct mount_config *config, const char *const *lists, un
 	return err;
 }
 
+static int parse_take_over(int argc, char **argv, const char *list, struct mount_config *config, char *message, size_t message_size)
+{
+	if (argc - optind != 1 || list) {
+		snprintf(message, message_size, "usage: mount.lanefs --take-over DIR [-fv] (try -h)");
+		return -EINVAL;
+	}
+	if (strlen(argv[optind]) >= PATH_MAX) {
+		snprintf(message, message_size, "path too long");
+		return -EINVAL;
+	}
+	strcpy(config->directory, argv[optind]);
+	return 0;
+}
+
 int options_parse(int argc, char **argv, struct mount_config *config, char *message, size_t message_size)
 {
 	const char *lists[16] = {NULL};
@@ -510,6 +526,8 @@ int options_parse(int argc, char **argv, struct mount_config *config, char *mess
 	err = apply_lists(config, lists, ARRAY_SIZE(lists), message, message_size);
 	if (err)
 		return err;
+	if (config->take_over)
+		return parse_take_over(argc, argv, lists[0], config, message, message_size);
 	if (argc - optind != 2) {
 		snprintf(message, message_size, "usage: mount.lanefs TARGET DIR [-fnsv] [-o options] (try -h)");
 		return -EINVAL;

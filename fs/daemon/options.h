@@ -36,6 +36,7 @@ struct mount_config {
 	bool no_utab;
 	bool called_by_mount;     /* mount(8) is our parent */
 	bool remount;             /* change the mount that is there */
+	bool take_over;           /* serve the mount that is there, in place of its daemon; only the directory is known at first */
 	char said[4096];          /* all of -o */
 	/* kernel's side of the mount */
 	bool read_only, allow_other, default_permissions, nosuid, nodev, noexec, sync;

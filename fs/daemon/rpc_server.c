@@ -6,6 +6,7 @@
 #include "fs/daemon/rpc_server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -327,6 +328,26 @@ void rpc_server_answer(struct rpc_server *server, struct rpc_ticket ticket, int 
 	answer_later(client, reply);
 	if (client->fd >= 0)
 		client_lines(server, client);
+}
+
+int rpc_server_take(struct rpc_server *server, struct rpc_ticket ticket, struct json_object *result)
+{
+	struct client *client = server ? &server->clients[ticket.client] : NULL;
+	struct json_object *reply;
+	int fd;
+
+	if (!client || client->fd < 0 || !client->later || client->serial != ticket.serial) {
+		json_object_put(result);
+		return -EPIPE;
+	}
+	reply = reply_new(client->later_id);
+	json_object_object_add(reply, "result", result);
+	answer_later(client, reply);
+	if (client->fd < 0)
+		return -EPIPE;
+	fd = client->answer ? -EAGAIN : fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
+	client_drop(client);
+	return fd < 0 && fd != -EAGAIN ? -EMFILE : fd;
 }
 
 /* ---- the poll loop's side ---- */

@@ -55,6 +55,8 @@ struct rpc_ticket rpc_server_defer(struct rpc_server *server);
 /* @code 0: with @result (taken over in any case), else an enum rpc_error with @message. The client may be gone. */
 void rpc_server_answer(struct rpc_server *server, struct rpc_ticket ticket, int code, struct json_object *result,
 	const char *message);
+/* Answers with @result (taken over) and gives the connection away: the caller's, -errno. */
+int rpc_server_take(struct rpc_server *server, struct rpc_ticket ticket, struct json_object *result) MUST_CHECK;
 /* Answers everything that was put off with @result (taken over), and sends it, waiting a moment at most. A deferred request
  * gets an error: the daemon ends. */
 void rpc_server_finish(struct rpc_server *server, struct json_object *result);

@@ -98,6 +98,21 @@ static void wait_for_exit(int pidfd)
 		;
 }
 
+static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int connection);
+
+/* The mount has changed hands since we asked: the same again, of its successor. */
+static int wait_for_successor(const char *directory, pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), connection = rpc_connect(pid);
+
+	/* Unmounted meanwhile, it may have ended already. */
+	if (connection == -ENOENT || connection == -ECONNREFUSED || (connection >= 0 && rpc_send(connection, "wait", NULL))) {
+		wait_for_exit(pidfd);
+		return MOUNT_EXIT_OK;
+	}
+	return wait_for_daemon(directory, pid, pidfd, connection);
+}
+
 /* The daemon's own word about its end; a broken connection means that it died. */
 static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int connection)
 {
@@ -114,6 +129,11 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 		snprintf(message, sizeof(message), "unmounted, but its daemon (process %d) died before the image was clean; "
 			"the next mount replays the journal", (int)pid);
 		return fail(MOUNT_EXIT_SYSTEM, directory, message);
+	}
+	pid = (pid_t)json_number(report, "successor");
+	if (pid) {
+		json_object_put(report);
+		return wait_for_successor(directory, pid);
 	}
 	status = (int)json_number(report, "status");
 	clean = json_number(report, "clean");
