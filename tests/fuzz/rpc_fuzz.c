@@ -65,6 +65,13 @@ void daemon_ask_stop(struct daemon *daemon) { daemon->stop_requests++; }
 struct nvme_device *daemon_device(const struct daemon *daemon) { return nvme_device_of(daemon->registry, daemon->bdev_name); }
 void removal_begin(struct daemon *daemon, const char *why) { daemon->removal.leaving = true; }
 void removal_end_wait(struct daemon *daemon, const char *why) { daemon->removal.held = false; }
+/* A successor is a process of its own. */
+int handover_rpc(struct daemon *daemon, struct json_object *params, char *message, size_t message_size)
+{
+	snprintf(message, message_size, "no successor");
+	return RPC_INTERNAL_ERROR;
+}
+
 struct confinement confine_status(void) { return (struct confinement){.on = true}; }
 void confine_capabilities_show(uint64_t capabilities, char *out, size_t out_size) { snprintf(out, out_size, "none"); }
 
