@@ -275,8 +275,8 @@ int inode_reap_start(struct owner *owner)
 		}
 	}
 	free(inos);
+	/* After an error, too: whoever gives the mount up waits for what is in the queue. */
 	queue->paused = false;
-	if (!error)
-		start_reapers(queue);
+	start_reapers(queue);
 	return error;
 }
