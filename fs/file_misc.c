@@ -19,7 +19,7 @@ static MAY_WAIT int flush_device(struct owner *owner)
 		return 0;
 	const int error = bdev_flush(owner->channel);
 	if (!error)
-		return 0;
+		return fs_stopped(fs) ? -EIO : 0; /* another FLUSH may have failed meanwhile, and lost what this one was for */
 	fs_stop(fs, error, 0, "flush failed");
 	return -EIO;
 }
