@@ -226,6 +226,10 @@ struct error_rule {
 	int error;
 	uint64_t delay_ns;
 	uint64_t hits;            /* how often it acted */
+	/* Told of every I/O that it acts on, before anything else happens to it; first: its first bytes, NULL when it has none
+	 * (what a read has there is undefined). NULL: nobody is told. */
+	void (*on_hit)(void *arg, enum io_op op, uint64_t offset, const void *first);
+	void *arg;
 };
 enum { ERROR_RULES_MAX = 16 };
 int bdev_error_create(struct bdev_registry *registry, const char *name, const char *base) MUST_CHECK;

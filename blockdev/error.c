@@ -93,6 +93,8 @@ static const struct error_rule *error_rule_find(struct error_device *device, con
 		if (rule->count != 0 && rule->hits == rule->count)
 			continue;
 		rule->hits++;
+		if (rule->on_hit != NULL)
+			rule->on_hit(rule->arg, io->op, io->offset, io->iov_count != 0 ? io->iov[0].iov_base : NULL);
 		return rule;
 	}
 	return NULL;

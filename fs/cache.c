@@ -492,7 +492,7 @@ static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, u
 		io_group_submit(&group, &writes[i].io);
 	}
 	const int written = io_group_wait(&group);
-	if (written)
+	if (written && !sabotage(SABOTAGE_IGNORES_HOME_ERROR))
 		error = fs_stop(owner->fs, written, writes[0].buf->block, "metadata write failed");
 	for (unsigned i = 0; i < count; i++) {
 		dma_pool_put(owner->cache->snapshots, writes[i].copy);

@@ -87,7 +87,7 @@ static MAY_WAIT int sync_owner(void *arg)
 int fs_sync(struct fs *fs)
 {
 	if (fs_read_only(fs))
-		return 0;
+		return fs_stopped(fs) ? -EIO : 0; /* on its way to read-only it may have left changes that are not durable */
 	int error = 0;
 	for (unsigned i = 0; i < fs->owner_count && !error; i++)
 		error = reactor_call(fs->owners[i]->reactor, sync_owner, fs->owners[i]);
@@ -197,7 +197,9 @@ void fs_get_status(const struct fs *fs, struct fs_status *out)
 bool sabotage(enum sabotage what)
 {
 	static const char *const names[SABOTAGE_COUNT] = {"no-group-flush", "early-tail", "no-quarantine", "no-previous-crc",
-		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard", "punch-short", "exchange-loses"};
+		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard", "punch-short", "exchange-loses",
+		"ignores-flush-error", "ignores-group-error", "ignores-home-error", "ignores-data-error", "forgets-error",
+		"keeps-reservation"};
 	const char *wanted = getenv("LANEFS_SABOTAGE");
 	return wanted && strstr(wanted, names[what]);
 }

@@ -164,6 +164,12 @@ enum sabotage {
 	SABOTAGE_EARLY_DISCARD,       /* freed blocks are unmapped before the group that freed them is durable */
 	SABOTAGE_PUNCH_SHORT,         /* punching a hole leaves its last block */
 	SABOTAGE_EXCHANGE_LOSES,      /* RENAME_EXCHANGE between directories loses a name */
+	SABOTAGE_IGNORES_FLUSH_ERROR, /* a failed FLUSH of the log counts as done */
+	SABOTAGE_IGNORES_GROUP_ERROR, /* a failed write of the journal does */
+	SABOTAGE_IGNORES_HOME_ERROR,  /* a failed write of metadata does */
+	SABOTAGE_IGNORES_DATA_ERROR,  /* a failed write of a file's data does */
+	SABOTAGE_FORGETS_ERROR,       /* why the filesystem stopped is not recorded on the device */
+	SABOTAGE_KEEPS_RESERVATION,   /* an operation that fails keeps the blocks that it has allocated */
 	SABOTAGE_COUNT,
 };
 #ifdef LANEFS_SABOTAGE

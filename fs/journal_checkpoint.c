@@ -135,7 +135,7 @@ static MAY_WAIT void error_record(struct journal *journal)
 {
 	struct fs *fs = journal->fs;
 	const int error = fs_stopped(fs);
-	if (error == -ENODEV || fs->shut_down || fs->error_block == FS_STATE_BLOCK_A || fs->error_block == FS_STATE_BLOCK_B)
+	if (error == -ENODEV || fs->shut_down || sabotage(SABOTAGE_FORGETS_ERROR) || fs->error_block == FS_STATE_BLOCK_A || fs->error_block == FS_STATE_BLOCK_B)
 		return;
 	struct fs_state *state = &journal->state;
 	state->error_code = le32_set((uint32_t)-error);

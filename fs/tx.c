@@ -501,7 +501,8 @@ struct release {
 static int release_run(void *arg)
 {
 	const struct release *release = arg;
-	alloc_release(release->owner, release->run);
+	if (!sabotage(SABOTAGE_KEEPS_RESERVATION))
+		alloc_release(release->owner, release->run);
 	return 0;
 }
 

@@ -111,6 +111,7 @@ enum which {
 	COPY,
 	SETXATTR,
 	GETXATTR,
+	LISTXATTR,
 	REMOVEXATTR,
 	STATFS,
 };
@@ -201,6 +202,8 @@ static MAY_WAIT int run(void *arg)
 	case GETXATTR:
 		return fs_xattr_get(
 			fs, call->ino, name_of(call->name), call->buffer, (uint32_t)call->length, call->out_length);
+	case LISTXATTR:
+		return fs_xattr_list(fs, call->ino, cred, call->buffer, (uint32_t)call->length, call->out_length);
 	case REMOVEXATTR:
 		return fs_xattr_remove(fs, call->ino, name_of(call->name));
 	case STATFS:
@@ -392,6 +395,12 @@ int call_getxattr(
 {
 	return go(machine, &(struct call){.which = GETXATTR, .ino = ino, .name = name, .buffer = value, .length = size,
 		.out_length = out_length});
+}
+
+int call_listxattr(struct machine *machine, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length)
+{
+	return go(machine,
+		&(struct call){.which = LISTXATTR, .ino = ino, .buffer = buffer, .length = size, .out_length = out_length});
 }
 
 struct fs_statfs call_statfs(struct machine *machine)

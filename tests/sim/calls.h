@@ -64,6 +64,7 @@ int call_setxattr(struct machine *machine, uint64_t ino, const char *name, const
 int call_removexattr(struct machine *machine, uint64_t ino, const char *name);
 int call_getxattr(
 	struct machine *machine, uint64_t ino, const char *name, void *value, uint32_t size, uint32_t *out_length);
+int call_listxattr(struct machine *machine, uint64_t ino, char *buffer, uint32_t size, uint32_t *out_length);
 struct fs_statfs call_statfs(struct machine *machine);
 
 #endif

@@ -19,7 +19,7 @@ void cut_make(const struct cut_plan *plan, uint8_t *image)
 	if (!plan->position)
 		return;
 	uint64_t random = plan->random;
-	const uint64_t moment = plan->entries[plan->position - 1].submitted;
+	const uint64_t moment = plan->ended ? UINT64_MAX - 1 : plan->entries[plan->position - 1].submitted;
 	for (size_t i = 0; i < plan->position; i++) {
 		const struct record_entry *entry = &plan->entries[i];
 		if (entry->kind != RECORD_WRITE)

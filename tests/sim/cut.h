@@ -9,6 +9,7 @@ struct cut_plan {
 	const struct record_entry *entries;
 	size_t count;
 	size_t position;                /* entries before it had been submitted */
+	bool ended;                     /* and had completed, those that ever did */
 	unsigned keep_percent;          /* of the writes that no FLUSH covers yet: 0 none, 100 all, otherwise drawn */
 	uint64_t random;
 };
