@@ -67,6 +67,9 @@ int reactor_group_run(struct reactor *reactor, int (*fn)(void *arg), void *arg);
 bool reactor_group_sim_run(struct reactor_group *group, bool (*done)(void *arg), void *arg) MUST_CHECK;
 /* As if the process had been stopped for so long. */
 void reactor_group_sim_stall(struct reactor_group *group, uint64_t stall_ns);
+/* Begins anew with this seed, at the time of a fresh group: what runs from here on is the same whatever ran before. Nothing may
+ * be running, no timer and no poller. */
+void reactor_group_sim_restart(struct reactor_group *group, uint64_t seed);
 /* One step. False when nothing can run. */
 bool reactor_group_sim_step(struct reactor_group *group);
 /* Throws every fiber, message, timer and poller away as a power cut would: no destructors run, stacks go back to the

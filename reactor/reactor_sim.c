@@ -114,6 +114,19 @@ static bool jump_to_next_due(struct reactor_group *group)
 	return true;
 }
 
+void reactor_group_sim_restart(struct reactor_group *group, uint64_t seed)
+{
+	assert(group->options.simulate && !reactor_self());
+	for (unsigned i = 0; i < group->count; i++) {
+		struct reactor *reactor = &group->reactors[i];
+		assert(!reactor->timer_count && !reactor->fibers_running && !message_pending(reactor) && !message_can_flush(reactor));
+		assert(cds_list_empty(&reactor->active) && cds_list_empty(&reactor->periodic));
+		reactor->stalled_ns = reactor->polled_at = 0;
+	}
+	group->options.seed = seed;
+	reactor_sim_init(group);
+}
+
 void reactor_group_sim_stall(struct reactor_group *group, uint64_t stall_ns)
 {
 	group->sim.now_ns += stall_ns;

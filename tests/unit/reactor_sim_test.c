@@ -65,17 +65,19 @@ static void work(void *arg)
 
 static bool all_ended(void *arg) { return ((struct trace *)arg)->ended == WORKERS; }
 
-static void workers_start(uint64_t seed, struct trace *trace)
+static void workers_start_in(struct reactor_group *group, struct trace *trace)
 {
 	static struct worker workers[WORKERS];
 	memset(trace, 0, sizeof(*trace));
-	trace->group = group_create(REACTORS, seed);
+	trace->group = group;
 	for (unsigned i = 0; i < WORKERS; i++) {
 		workers[i] = (struct worker){.trace = trace, .number = i};
 		workers[i].start.start = (struct fiber_start){.fn = work, .arg = &workers[i], .name = "worker"};
 		fiber_start_on(reactor_group_get(trace->group, i % REACTORS), &workers[i].start);
 	}
 }
+
+static void workers_start(uint64_t seed, struct trace *trace) { workers_start_in(group_create(REACTORS, seed), trace); }
 
 static void trace_run(uint64_t seed, struct trace *trace)
 {
@@ -96,6 +98,33 @@ static void test_the_same_seed_gives_the_same_trace(void **state)
 	}
 	free(first);
 	free(second);
+}
+
+static bool is_idle(void *arg)
+{
+	struct reactor_group *group = arg;
+	for (unsigned i = 0; i < REACTORS; i++)
+		if (group->reactors[i].fibers_running)
+			return false;
+	return true;
+}
+
+static void test_a_group_that_begins_anew_gives_the_trace_of_a_fresh_one(void **state)
+{
+	struct trace *fresh = malloc(sizeof(*fresh)), *again = malloc(sizeof(*again));
+	struct reactor_group *group = group_create(REACTORS, 1000);
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		trace_run(seed, fresh);
+		reactor_group_sim_restart(group, seed);
+		workers_start_in(group, again);
+		assert_true(reactor_group_sim_run(group, all_ended, again));
+		assert_true(reactor_group_sim_run(group, is_idle, group));
+		again->group = NULL;
+		assert_memory_equal(fresh, again, sizeof(*fresh));
+	}
+	reactor_group_destroy(group);
+	free(fresh);
+	free(again);
 }
 
 static void test_different_seeds_give_different_traces(void **state)
@@ -347,6 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_same_seed_gives_the_same_trace),
+		cmocka_unit_test(test_a_group_that_begins_anew_gives_the_trace_of_a_fresh_one),
 		cmocka_unit_test(test_different_seeds_give_different_traces),
 		cmocka_unit_test(test_order_between_two_reactors_is_kept),
 		cmocka_unit_test(test_idle_time_is_jumped_over),
