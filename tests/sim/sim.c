@@ -183,13 +183,18 @@ static void check_finding(void *arg, const char *line)
 		fprintf(stderr, "%s: fsck: %s\n", check->prefix, line);
 }
 
-uint64_t sim_fsck(const void *memory, uint64_t size, bool replay, const char *prefix)
+uint64_t sim_fsck_result(const void *memory, uint64_t size, bool replay, const char *prefix, struct fsck_result *out)
 {
 	struct check check = {.memory = memory, .prefix = prefix};
 	const struct fsck_options options = {.device_blocks = size / FS_BLOCK_SIZE, .replay_in_memory = replay, .findings_max = 20};
 	const struct fsck_io io = {.read = check_read, .finding = check_finding, .arg = &check};
-	struct fsck_result result;
-	if (fsck_check(&options, &io, &result))
+	if (fsck_check(&options, &io, out))
 		sim_fail("sim: fsck did not come to its end");
-	return result.findings;
+	return out->findings;
+}
+
+uint64_t sim_fsck(const void *memory, uint64_t size, bool replay, const char *prefix)
+{
+	struct fsck_result result;
+	return sim_fsck_result(memory, size, replay, prefix, &result);
 }

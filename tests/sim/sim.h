@@ -49,6 +49,8 @@ struct sim_format {
 void sim_mkfs(void *memory, const struct sim_format *format);
 /* fsck of an image in memory; prints findings with @prefix when it is not NULL. Returns their number. */
 uint64_t sim_fsck(const void *memory, uint64_t size, bool replay, const char *prefix);
+/* The same, with all that fsck says. */
+uint64_t sim_fsck_result(const void *memory, uint64_t size, bool replay, const char *prefix, struct fsck_result *out);
 
 uint64_t sim_rand(uint64_t *state);
 void sim_fail(const char *format, ...) PRINTF_LIKE(1, 2) __attribute__((noreturn));
