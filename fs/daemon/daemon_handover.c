@@ -272,7 +272,9 @@ static int give(struct daemon *daemon, char *why, size_t why_size)
 	if (!error)
 		error = handover_receive(daemon->handover.socket, READY_MS, &answer, NULL);
 	if (!error && !json_object_object_get_ex(answer, "ready", NULL)) {
-		snprintf(why, why_size, "%s", json_text(answer, "error"));
+		const char *text = json_text(answer, "error");
+
+		snprintf(why, why_size, "%s", text[0] ? text : "it answers something else");
 		error = -ECANCELED;
 	}
 	json_object_put(answer);
@@ -313,6 +315,7 @@ static const char *prepare(struct daemon *daemon, int *error)
 	if (*error)
 		return "its checkpoint fails";
 	daemon->handover.quiet = true;
+	daemon->handover.paused_ms = daemon_now_ms();
 	*error = task_run(daemon, pause_front, -1);
 	if (*error)
 		return "some requests do not end: try again later";
@@ -326,7 +329,6 @@ static const char *prepare(struct daemon *daemon, int *error)
 
 static void hand_over(struct daemon *daemon)
 {
-	const int64_t begin_ms = daemon_now_ms();
 	int error = 0;
 	const char *refused = prepare(daemon, &error);
 	char why[256];
@@ -346,8 +348,8 @@ static void hand_over(struct daemon *daemon)
 	if (!error) {
 		daemon->handover.done = daemon->keep_mount = true;
 		notify_manager("MAINPID=%d", (int)daemon->handover.pid);
-		log_info("%s: handed over to process %d after %lld ms", daemon->config->directory, (int)daemon->handover.pid,
-			(long long)(daemon_now_ms() - begin_ms));
+		log_info("%s: handed over to process %d after a pause of %lld ms", daemon->config->directory, (int)daemon->handover.pid,
+			(long long)(daemon_now_ms() - daemon->handover.paused_ms));
 		return;
 	}
 	note_error(daemon, error == -ECANCELED ? 0 : error, why, "taken back");

@@ -157,6 +157,7 @@ struct handover {
 	int64_t deadline_ms;            /* until it begins */
 	struct handover_facts *facts;   /* as it was told */
 	bool quiet;                     /* under way: the control socket is not served */
+	int64_t paused_ms;              /* since then requests wait */
 	struct fuse_front_agreement agreement;
 	struct handover_state state;
 	bool done, lost;                /* it serves; or nobody does */

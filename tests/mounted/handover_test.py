@@ -5,8 +5,10 @@ step, the daemon of before goes on as if nothing had been.
 
 handover_test.py [--times N] [case words]: N hand-overs in a row in each case, 20 and 5 unless said.
 """
+import errno
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,7 +18,9 @@ import sys
 import threading
 import time
 
-from lanefs_test import BUILD, FSCK, LANEFS, MOUNT, SOURCE, Image, alive, case, equal, main, need, note, run, wait_for, work_dir
+from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, Image, Skip, case, enable_io_uring, equal, main, note, run, wait_for,
+                         work_dir)
+from promises import end_writers, judge, start_writers
 
 TIMES = None
 if '--times' in sys.argv:
@@ -153,7 +157,7 @@ def under_load(name, times, options='', drive=None):
     wait_for(lambda: image.status()['filesystem']['orphans'] == 0, 'freed: files without a name')
     equal((status['errors']['corrupt_blocks'], status['fuse']['malformed'], status['fuse']['refused_answers']), (0, 0, 0))
     pauses = pause_ms(image)
-    note(f'{len(pauses)} hand-overs, ms from begin to go: {pauses}')
+    note(f'{len(pauses)} hand-overs, ms of pause: {pauses}')
     equal(len(pauses), TIMES or times, 'hand-overs')
     image.umount()
     image.fsck()
@@ -179,5 +183,207 @@ def drive():
     under_load('drive', 5, 'reactors=2,on_removal=wait', 'cache=16M')
 
 
+# ---- failures ---------------------------------------------------------------------------------------------------------
+def false_successor(pid, directory, step):
+    """In a process of its own (the daemon makes sure that it ends): speaks as a successor does, up to a step, and fails there."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(f'/run/lanefs/{pid}.sock')
+    file = connection.makefile('r')
+
+    def say(**message):
+        connection.sendall(json.dumps(message).encode() + b'\n')
+
+    say(jsonrpc='2.0', id=1, method='handover', params={'version': 1})
+    facts = json.loads(file.readline())['result']
+    equal((facts['directory'], facts['version']), (directory, 1))
+    if step == 'facts':
+        return
+    say(begin=True)
+    if step == 'begin':
+        return
+    _, fds, _, _ = socket.recv_fds(connection, 4096, 2)
+    equal(len(fds), 2, 'descriptors')
+    if step == 'left':
+        return
+    if step == 'error':
+        say(error='it is only a test')
+    elif step == 'garbage':
+        connection.sendall(b'{{{{\n')
+    elif step == 'other':
+        say(steady=True)
+    elif step == 'ready':
+        connection.shutdown(socket.SHUT_RD)  # is dead by the time of the answer
+        say(ready=True)
+        connection.close()
+        file.close()
+        return
+    elif step == 'late':
+        time.sleep(600)
+    connection.close()
+    file.close()
+    time.sleep(0.3)  # ends a moment later than it lets go
+
+
+class Held:
+    """What must outlive every failure."""
+    def __init__(self, image):
+        self.fd = os.open(f'{image.directory}/held', os.O_CREAT | os.O_RDWR)
+        os.unlink(f'{image.directory}/held')
+        self.image, self.number = image, 0
+
+    def check(self):
+        self.number += 1
+        data = str(self.number).encode()
+        os.pwrite(self.fd, data, 0)
+        os.fsync(self.fd)
+        equal(os.pread(self.fd, 20, 0), data)
+        with open(f'{self.image.directory}/file{self.number}', 'wb') as file:
+            file.write(data)
+
+    def end(self):
+        os.close(self.fd)
+        wait_for(lambda: self.image.status()['filesystem']['used_inodes'] == self.number + 1, 'freed: the unlinked file')
+
+
+def ends_badly(image, step, held):
+    begin = time.monotonic()
+    run(sys.executable, os.path.abspath(__file__), '--successor', str(image.pid), image.directory, step, check=step != 'late')
+    held.check()
+    took = time.monotonic() - begin
+    equal(image.process.poll(), None, 'the daemon goes on')
+    equal(image.status()['state'], 'mounted')
+    return round(took * 1000)
+
+
+@case('a successor that ends, errs or talks nonsense at each step: the daemon goes on, with everything that is open')
+def failing_steps():
+    for options in ('', 'reactors=2'):
+        image = Image(f'steps{len(options)}', '128M')
+        image.mount(options)
+        held = Held(image)
+        took = {step: ends_badly(image, step, held) for step in ('facts', 'begin', 'left', 'error', 'garbage', 'other', 'ready')}
+        note(f'ms until the next operation is answered: {took}')
+        log = open(image.log).read()
+        equal(log.count('taken back') + log.count('goes on as before'), 2 * 6, log)
+        adopt(image, successor(image))  # and after all of it one that works
+        held.check()
+        held.end()
+        image.umount()
+        image.fsck()
+
+
+@case('a successor that never answers is killed, and the daemon goes on')
+def late():
+    if not os.environ.get('LANEFS_TEST_FULL'):
+        raise Skip('takes 35 s: LANEFS_TEST_FULL=1')
+    image = Image('late', '128M')
+    image.mount()
+    held = Held(image)
+    note(f'{ends_badly(image, "late", held)} ms')
+    held.end()
+    image.umount()
+    image.fsck()
+
+
+def refused(line, *command, status=32, **keywords):
+    result = run(*command, check=False, **keywords)
+    equal((result.returncode, result.stderr.count('\n')), (status, 1), f'{command}: {result.stderr}')
+    equal(line in result.stderr, True, f'{line!r} in {result.stderr!r}')
+
+
+@case('what cannot be handed over is refused in one line, before anything is touched')
+def refusals():
+    image = Image('refusals', '128M')
+    image.mount()
+    held = Held(image)
+    take_over = (MOUNT, '--take-over', image.directory)
+    refused('no daemon of yours', 'setpriv', '--reuid=65534', '--clear-groups', *take_over, env={'PATH': os.environ['PATH']})
+    refused('no daemon of yours', MOUNT, '--take-over', work_dir())
+    refused('No such file', LANEFS, 'upgrade', image.directory, '--program', f'{work_dir()}/nothing', status=1)
+    refused('no daemon of yours', LANEFS, 'upgrade', work_dir(), status=3)
+    refused('usage', MOUNT, '--take-over', image.directory, '-o', 'noatime', status=1)
+    with socket.socket(socket.AF_UNIX) as first:  # somebody else is about to
+        first.connect(f'/run/lanefs/{image.pid}.sock')
+        first.sendall(b'{"jsonrpc":"2.0","id":1,"method":"handover","params":{"version":1}}\n')
+        first.recv(10000)
+        refused('another process is about to', *take_over)
+        held.check()
+    equal('pause' in open(image.log).read(), False, 'nothing was stopped')
+    run(LANEFS, 'upgrade', image.directory, '--program', MOUNT)
+    equal(image.process.wait(30), 0)
+    image.process, image.pid = None, image.status()['pid']
+    held.check()
+    held.end()
+    image.umount()
+    image.fsck()
+    memory = Image('memory', '1M', format=False)
+    if enable_io_uring():
+        uring = Image('uring', '128M')
+        uring.mount('io_uring')
+        refused('io_uring', MOUNT, '--take-over', uring.directory)
+        uring.umount()
+    memory.remove()
+
+
+# ---- kill -9 of either, at any moment -------------------------------------------------------------------------------------
+def service_again(image):
+    """After a death: whoever still serves, or a new mount over the dead one."""
+    try:
+        os.statvfs(image.directory)
+        return True
+    except OSError as error:
+        equal(error.errno in (errno.ENOTCONN, errno.ECONNABORTED), True, error)
+    if image.process:
+        image.process.wait(60)
+    run(FSCK, '-n', image.target)
+    image.mount()
+    return False
+
+
+def killed(name, victim, times):
+    image = Image(name, '256M')
+    ledger = f'{work_dir()}/{name}.ledger'
+    open(ledger, 'w').close()
+    image.mount()
+    randomness = random.Random()
+    served = taken = 0
+    for number in range(times):
+        old, old_pid = image.process, image.pid
+        writers = start_writers(image.directory, ledger, number)
+        new = successor(image)
+        time.sleep(randomness.uniform(0.02, 0.5))
+        (new if victim == 'successor' else old).kill()
+        for process in (new, old):
+            try:
+                process.wait(1.5 if process.poll() is None else 0)
+            except subprocess.TimeoutExpired:  # it serves
+                image.process, image.pid = process, process.pid
+                taken += process is new
+        served += service_again(image)
+        for writer in writers:
+            writer.kill()
+        end_writers(writers)
+        judge(image.directory, ledger)
+    image.pid = image.status()['pid']
+    promised = judge(image.directory, ledger)
+    note(f'{times} times: {served} without a gap, {taken} taken over all the same; {promised} promises held')
+    equal(promised > 5 * times, True, 'enough was promised to make the test matter')
+    image.umount()
+    image.fsck()
+
+
+@case('kill -9 of the successor at any moment: nothing that was synced is lost')
+def kill_successor():
+    killed('dying', 'successor', TIMES or 5)
+
+
+@case('kill -9 of the daemon of before at any moment: nothing that was synced is lost')
+def kill_old():
+    killed('leaving', 'old', TIMES or 5)
+
+
 if __name__ == '__main__':
-    main()
+    if len(sys.argv) > 1 and sys.argv[1] == '--successor':
+        false_successor(int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    else:
+        main()
