@@ -18,6 +18,8 @@ static const char *reason_to_refuse(const struct nvme_id_ns *id, const struct nv
 		return "is formatted with metadata (protection information): format it with: nvme format --ms=0";
 	if (format->ds < LBA_SHIFT_MIN || format->ds > LBA_SHIFT_MAX)
 		return "has an LBA size other than 512 to 4096 bytes: format it with: nvme format --block-size=4096";
+	if (le64_get(id->nsze) > (uint64_t)INT64_MAX >> format->ds)
+		return "says that it is larger than anything can be";
 	return NULL;
 }
 

@@ -240,7 +240,8 @@ static uint64_t retry_delay_ns(const struct nvme_qpair *qpair, uint16_t status)
 	const unsigned crd = FIELD_GET(STATUS_CRD, status);
 	if (crd == 0)
 		return RETRY_DELAY_MS * NS_PER_MS;
-	return le16_get(qpair->ctrlr->identify->crdt[crd - 1]) * 100 * NS_PER_MS;
+	/* Up to two hours by the specification. Nobody waits longer for an answer than for a command. */
+	return MIN(le16_get(qpair->ctrlr->identify->crdt[crd - 1]) * 100 * NS_PER_MS, qpair->timeout_ns);
 }
 
 /* Aborted because it was late, every time: to its caller that is a time-out. */

@@ -16,12 +16,15 @@
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/unit/nvme_rig.h"
 
+/* Time-outs, aborts and resets, which may take as long as the controller says, several times over. */
+enum { ANSWER_S_MAX = 1800 };
 enum { SLOTS = 8, SLOT_BYTES = 16 << 10, STEPS_MAX = 100, PATCHES_MAX = 16 };
 
 static struct rig rig;
 static struct fuzz_bytes input;
 static struct rig_io slots[SLOTS];
 static bool busy[SLOTS];
+static uint64_t began_ns[SLOTS];
 static uint8_t page[FAKE_PAGE];
 
 static uint32_t word_take(void)
@@ -178,6 +181,7 @@ static void slot_submit(unsigned slot)
 	if (busy[slot])
 		return;
 	busy[slot] = true;
+	began_ns[slot] = reactor_now_ns();
 	rig_io_submit(&slots[slot], opcode, fuzz_u8(&input), 1u + blocks);
 }
 
@@ -193,6 +197,8 @@ MAY_WAIT static void slots_wait(void)
 		if (busy[i])
 			(void)rig_io_wait(&slots[i]);
 		FUZZ_REQUIRE(slots[i].answers == busy[i], "slot %u: %u answers", i, slots[i].answers);
+		FUZZ_REQUIRE(!busy[i] || slots[i].done_ns - began_ns[i] < ANSWER_S_MAX * NS_PER_SEC, "slot %u: an answer after %llu s", i,
+			(unsigned long long)((slots[i].done_ns - began_ns[i]) / NS_PER_SEC));
 		slots[i].answers = 0;
 		busy[i] = false;
 	}
@@ -248,7 +254,8 @@ static void check_namespaces(void)
 	for (unsigned i = 0; i < nvme_ctrlr_ns_count(rig.ctrlr); i++) {
 		const struct nvme_ns_info *ns = nvme_ctrlr_ns_at(rig.ctrlr, i);
 		FUZZ_REQUIRE(ns->nsid && nvme_ctrlr_ns(rig.ctrlr, ns->nsid), "namespace %u of %u", ns->nsid, i);
-		FUZZ_REQUIRE(ns->refused || (ns->block_size >= 512 && !(ns->block_size & (ns->block_size - 1)) && ns->block_count),
+		FUZZ_REQUIRE(ns->refused || (ns->block_size >= 512 && !(ns->block_size & (ns->block_size - 1)) && ns->block_count &&
+				ns->block_count <= INT64_MAX / ns->block_size),
 			"a namespace of %llu blocks of %u bytes", (unsigned long long)ns->block_count, ns->block_size);
 	}
 }
