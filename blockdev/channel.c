@@ -113,18 +113,24 @@ void bdev_stats_read(struct bdev *bdev, struct bdev_stats *out)
 
 /* ---- to the module and back ---- */
 
+/* Changed by one reactor, looked at by others. */
+static void outstanding_add(struct bdev_channel *channel, int count)
+{
+	__atomic_store_n(&channel->outstanding_count, channel->outstanding_count + (unsigned)count, __ATOMIC_RELAXED);
+}
+
 /* False: the module has no memory for it. */
 static bool channel_hand(struct bdev_channel *channel, struct piece *piece)
 {
 	struct bdev *bdev = channel->bdev;
 	piece->public.submitted_ns = reactor_now_ns();
-	channel->outstanding_count++;
+	outstanding_add(channel, 1);
 	cds_list_add_tail(&piece->outstanding_node, &channel->outstanding);
 	const int err = bdev->module->submit(bdev, channel->state, &piece->public);
 	if (err == 0)
 		return true;
 	assert(err == -ENOMEM);
-	channel->outstanding_count--;
+	outstanding_add(channel, -1);
 	cds_list_del(&piece->outstanding_node);
 	return false;
 }
@@ -150,7 +156,7 @@ void channel_push(struct bdev_channel *channel, struct piece *piece)
 
 void channel_returned(struct bdev_channel *channel, struct piece *piece)
 {
-	channel->outstanding_count--;
+	outstanding_add(channel, -1);
 	cds_list_del(&piece->outstanding_node);
 	if (UNLIKELY(channel->draining) && channel->outstanding_count == 0) {
 		channel->draining = false;

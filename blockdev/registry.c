@@ -13,6 +13,7 @@
 #include <urcu/rculist.h>
 
 #include "blockdev/bdev_internal.h"
+#include "reactor/happens_before.h"
 #include "reactor/log.h"
 
 int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out)
@@ -154,6 +155,7 @@ int bdev_register(struct bdev_registry *registry, const struct bdev_module *modu
 static void bdev_free_rcu(struct rcu_head *head)
 {
 	struct bdev *bdev = CONTAINER_OF(head, struct bdev, rcu);
+	happens_before_take(&happens_before_rcu);
 	free(bdev->channels);
 	free(bdev);
 }

@@ -23,8 +23,11 @@ static uint32_t *shadow_of(uint32_t *page, uint32_t doorbell)
 
 static uint32_t doorbell_load(const struct emu *emu, uint16_t id, uint32_t doorbell)
 {
-	if (!emu->shadow || id == 0)
-		return emu_bar_load(emu, doorbell);
+	if (!emu->shadow || id == 0) {
+		const uint32_t value = emu_bar_load(emu, doorbell);
+		happens_before_take(&emu->port->transport);
+		return value;
+	}
 	return le32toh(__atomic_load_n(shadow_of(emu->shadow, doorbell), __ATOMIC_ACQUIRE));
 }
 

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "nvme/spec.h"
+#include "reactor/happens_before.h"
 
 struct nvme_transport;
 
@@ -58,6 +59,7 @@ static inline uint32_t nvme_read32(struct nvme_transport *transport, uint32_t at
 }
 static inline void nvme_write32(struct nvme_transport *transport, uint32_t at, uint32_t value)
 {
+	happens_before_give(transport); /* what the command in a queue says, for the emulated controller */
 	*(volatile uint32_t *)(transport->bar + at) = htole32(value);
 }
 /* 64-bit registers in two halves, low first, as every controller takes them (Base 2.0, 3.1.3). */

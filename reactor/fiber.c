@@ -48,7 +48,7 @@ static void run_queue_push(struct reactor *reactor, struct fiber *fiber)
 	else
 		reactor->run_head = fiber;
 	reactor->run_tail = fiber;
-	reactor->runnable++;
+	__atomic_store_n(&reactor->runnable, reactor->runnable + 1, __ATOMIC_RELAXED);
 }
 
 static struct fiber *run_queue_take_after(struct reactor *reactor, struct fiber *before)
@@ -60,7 +60,7 @@ static struct fiber *run_queue_take_after(struct reactor *reactor, struct fiber 
 		reactor->run_head = fiber->next;
 	if (reactor->run_tail == fiber)
 		reactor->run_tail = before;
-	reactor->runnable--;
+	__atomic_store_n(&reactor->runnable, reactor->runnable - 1, __ATOMIC_RELAXED);
 	return fiber;
 }
 
@@ -84,13 +84,16 @@ static void fiber_resume(struct reactor *reactor, struct fiber *fiber)
 	void *fake_stack = NULL;
 	fiber->state = FIBER_RUNNING;
 	reactor->current = fiber;
+	fiber->shadow_home = sanitizer_fiber_current();
 	sanitizer_switch_start(&fake_stack, fiber->stack, fiber->stack_bytes);
+	sanitizer_fiber_switch(fiber->shadow);
 	fiber_switch(&reactor->stack_pointer, fiber->stack_pointer);
 	sanitizer_switch_finish(fake_stack, NULL, NULL);
 	reactor->current = NULL;
 	if (fiber->state != FIBER_ENDED)
 		return;
 	fiber->state = FIBER_IDLE;
+	sanitizer_fiber_destroy(fiber->shadow);
 	cds_list_del(&fiber->node);
 	fiber_pool_put(reactor, fiber);
 	reactor->fibers_running--;
@@ -114,6 +117,7 @@ static void fiber_leave(struct fiber *fiber)
 	/* An ended fiber tells AddressSanitizer to free its fake stack. */
 	sanitizer_switch_start(fiber->state == FIBER_ENDED ? NULL : &fiber->fake_stack, reactor->stack_bottom,
 		reactor->stack_bytes);
+	sanitizer_fiber_switch(fiber->shadow_home);
 	fiber_switch(&fiber->stack_pointer, reactor->stack_pointer);
 	sanitizer_switch_finish(fiber->fake_stack, &reactor->stack_bottom, &reactor->stack_bytes);
 }
@@ -171,6 +175,7 @@ static bool try_start(struct reactor *reactor, struct fiber_start *start, enum f
 	fiber->permit = false;
 	fiber->no_wait_depth = 0;
 	fiber->fake_stack = NULL;
+	fiber->shadow = sanitizer_fiber_create();
 	fiber_prepare(fiber);
 	cds_list_add_tail(&fiber->node, &reactor->fibers);
 	run_queue_push(reactor, fiber);
@@ -383,6 +388,7 @@ void fiber_forget(struct reactor *reactor)
 	cds_list_for_each_entry_safe(fiber, next, &reactor->fibers, node) {
 		sanitizer_unpoison(fiber->stack, fiber->stack_bytes);
 		fiber->state = FIBER_IDLE;
+		sanitizer_fiber_destroy(fiber->shadow);
 		fiber_pool_put(reactor, fiber);
 	}
 	CDS_INIT_LIST_HEAD(&reactor->fibers);

@@ -21,6 +21,7 @@
 #include <rte_ring.h>
 #pragma GCC diagnostic pop
 
+#include "reactor/happens_before.h"
 #include "reactor/reactor_internal.h"
 
 /* One message in so many takes the way of the full ring when simulated. */
@@ -70,12 +71,18 @@ static bool must_wait_in_line(struct reactor *from, const struct message_queue *
 	return queue->head || (group->options.simulate && reactor_sim_random(group, SIM_OVERFLOW_ONE_IN) == 0);
 }
 
+static bool ring_put(struct reactor *to, struct message *message)
+{
+	happens_before_give(message);
+	return rte_ring_enqueue(to->ring, message) == 0;
+}
+
 void reactor_send(struct reactor *to, struct message *message)
 {
 	struct reactor *from = reactor_self();
 	assert(from && from->group == to->group);
 	struct message_queue *queue = &from->overflow[to->index];
-	if (must_wait_in_line(from, queue) || rte_ring_enqueue(to->ring, message) != 0) {
+	if (must_wait_in_line(from, queue) || !ring_put(to, message)) {
 		queue_push(queue, message);
 		from->overflow_count++;
 		return;
@@ -100,7 +107,7 @@ static unsigned flush_to(struct reactor *from, struct reactor *to)
 	while (queue->head) {
 		/* Once it is in the ring the message is the receiver's: look at its successor before. */
 		struct message *message = queue->head, *rest = message->next;
-		if (rte_ring_enqueue(to->ring, message) != 0)
+		if (!ring_put(to, message))
 			break;
 		queue->head = rest;
 		count++;
@@ -156,6 +163,7 @@ unsigned message_run(struct reactor *reactor, unsigned count_max)
 	unsigned count = rte_ring_dequeue_burst(reactor->ring, batch, count_max, NULL);
 	for (unsigned i = 0; i < count; i++) {
 		struct message *message = batch[i];
+		happens_before_take(message);
 		message->fn(message);
 	}
 	take_foreign(reactor);

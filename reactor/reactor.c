@@ -10,7 +10,10 @@
 #include <time.h>
 #include <urcu-qsbr.h>
 
+#include "reactor/happens_before.h"
 #include "reactor/reactor_internal.h"
+
+const char happens_before_rcu;
 
 enum { SIM_EPOCH_S = 1700000000 }; /* wall clock of a simulated group at its start: November 2023 */
 

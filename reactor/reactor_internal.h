@@ -58,6 +58,7 @@ struct fiber {
 	char *stack;                    /* lowest usable byte, above the guard page */
 	size_t stack_bytes;
 	void *fake_stack;               /* AddressSanitizer's */
+	void *shadow, *shadow_home;     /* ThreadSanitizer's: of the fiber, of the reactor that resumed it */
 	unsigned stack_id;              /* valgrind's */
 };
 

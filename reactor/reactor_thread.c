@@ -20,6 +20,7 @@
 #include <unistd.h>
 #include <urcu-qsbr.h>
 
+#include "reactor/happens_before.h"
 #include "reactor/memory.h"
 #include "reactor/reactor_internal.h"
 
@@ -92,6 +93,7 @@ static void sleep_in_epoll(struct reactor *reactor)
 		return;
 	stat_add(&reactor->stats.sleeps, 1);
 	reactor->sleep_until_ns = due_ns;
+	happens_before_give(&happens_before_rcu);
 	rcu_thread_offline();
 	const int count = wait_for_events(reactor, events, due_ns == UINT64_MAX ? UINT64_MAX : due_ns - now_ns);
 	rcu_thread_online();
@@ -138,6 +140,7 @@ static unsigned reactor_turn(struct reactor *reactor)
 	work += poller_run_active(reactor);
 	work += poller_run_periodic(reactor);
 	work += fiber_run(reactor, FIBER_BATCH);
+	happens_before_give(&happens_before_rcu);
 	rcu_quiescent_state();
 	stat_add(&reactor->stats.turns, 1);
 	if (work > 0)

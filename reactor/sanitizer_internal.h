@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What AddressSanitizer and valgrind must be told: that the stack changes, and which memory is out of use. Without
- * them everything here compiles to nothing.
+ * What AddressSanitizer, ThreadSanitizer and valgrind must be told: that the stack changes, and which memory is out of use.
+ * Without them everything here compiles to nothing.
  */
 #ifndef LANEFS_REACTOR_SANITIZER_INTERNAL_H
 #define LANEFS_REACTOR_SANITIZER_INTERNAL_H
@@ -14,6 +14,12 @@
 #if __has_feature(address_sanitizer)
 #define LANEFS_ASAN 1
 #endif
+#if __has_feature(thread_sanitizer)
+#define LANEFS_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define LANEFS_TSAN 1
 #endif
 
 #ifdef LANEFS_ASAN
@@ -42,6 +48,22 @@ static inline void sanitizer_switch_finish(void *saved, const void **bottom, siz
 static inline void sanitizer_poison(const void *memory, size_t size) {}
 static inline void sanitizer_unpoison(const void *memory, size_t size) {}
 static inline bool sanitizer_poisoned(const void *memory) { return false; }
+#endif
+
+/* ThreadSanitizer takes a fiber for a thread that is never there at the same time as the one that it left. What it keeps of one
+ * (a stack of calls above all) lives from the fiber's start to its end. */
+#ifdef LANEFS_TSAN
+#include <sanitizer/tsan_interface.h>
+static inline void *sanitizer_fiber_create(void) { return __tsan_create_fiber(0); }
+static inline void sanitizer_fiber_destroy(void *fiber) { __tsan_destroy_fiber(fiber); }
+static inline void *sanitizer_fiber_current(void) { return __tsan_get_current_fiber(); }
+/* Immediately before the switch. */
+static inline void sanitizer_fiber_switch(void *to) { __tsan_switch_to_fiber(to, 0); }
+#else
+static inline void *sanitizer_fiber_create(void) { return NULL; }
+static inline void sanitizer_fiber_destroy(void *fiber) {}
+static inline void *sanitizer_fiber_current(void) { return NULL; }
+static inline void sanitizer_fiber_switch(void *to) {}
 #endif
 
 #if __has_include(<valgrind/valgrind.h>)

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "blockdev/nvme.h"
+#include "reactor/happens_before.h"
 #include "reactor/log.h"
 #include "reactor/memory.h"
 
@@ -42,6 +43,9 @@ static const char *const names[] = {
 	[CAP_DAC_OVERRIDE] = "dac_override",
 	[CAP_SYS_ADMIN] = "sys_admin",
 };
+
+/* ThreadSanitizer's own handlers of signals know nothing of fibers. */
+static bool not_wanted(const struct mount_config *config) { return config->no_confine || BUILT_FOR_THREAD_SANITIZER; }
 
 /* ---- one thread ---- */
 static void capabilities_put(uint64_t keep, struct __user_cap_data_struct out[CAPABILITY_WORDS])
@@ -202,7 +206,7 @@ static uint64_t helper_needs(const struct mount_config *config)
 void confine_begin(const struct mount_config *config)
 {
 	umask(077);
-	if (config->no_confine)
+	if (not_wanted(config))
 		return;
 	no_new_privileges();
 	if (geteuid() == 0)
@@ -215,7 +219,7 @@ int confine_finish(const struct mount_config *config, char *message, size_t mess
 	int err;
 
 	state.capabilities = capabilities_permitted();
-	if (config->no_confine)
+	if (not_wanted(config))
 		return 0;
 	keep = state.capabilities ? daemon_needs(config) & state.capabilities : 0;
 	err = threads_drop(keep);
@@ -234,7 +238,7 @@ void confine_helper(const struct mount_config *config)
 	struct __user_cap_data_struct keep[CAPABILITY_WORDS] = {};
 
 	umask(022);
-	if (config->no_confine || geteuid() != 0)
+	if (not_wanted(config) || geteuid() != 0)
 		return;
 	no_new_privileges();
 	bounds_drop(helper_needs(config));

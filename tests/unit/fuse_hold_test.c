@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -63,7 +64,7 @@ static void await_waiting(unsigned count)
 enum { CHILDREN_MAX = 512 };
 static pid_t children[CHILDREN_MAX];
 static unsigned child_count;
-static volatile unsigned progress;
+static atomic_uint progress;
 
 static void on_signal(int number)
 {
