@@ -29,6 +29,7 @@ enum {
 	RETRIES_FORBIDDEN = 0xff,
 	MINDER_PERIOD_MS = 250,     /* CSTS is looked at this often */
 	RETRY_DELAY_MS = 10,
+	RETRY_DELAY_S_MAX = 30, /* whatever the controller asks for */
 	SPIN_WITHOUT_INTERRUPTS_US = 1000,
 	NAP_WITHOUT_INTERRUPTS_US = 100,
 };

@@ -240,8 +240,8 @@ static uint64_t retry_delay_ns(const struct nvme_qpair *qpair, uint16_t status)
 	const unsigned crd = FIELD_GET(STATUS_CRD, status);
 	if (crd == 0)
 		return RETRY_DELAY_MS * NS_PER_MS;
-	/* Up to two hours by the specification. Nobody waits longer for an answer than for a command. */
-	return MIN(le16_get(qpair->ctrlr->identify->crdt[crd - 1]) * 100 * NS_PER_MS, qpair->timeout_ns);
+	/* Up to two hours by the specification; nobody waits that long for an answer. */
+	return MIN(le16_get(qpair->ctrlr->identify->crdt[crd - 1]) * 100 * NS_PER_MS, RETRY_DELAY_S_MAX * NS_PER_SEC);
 }
 
 /* Aborted because it was late, every time: to its caller that is a time-out. */

@@ -123,6 +123,14 @@ static void test_the_delay_that_the_controller_asks_for_is_kept(void **state)
 	}
 }
 
+static void test_a_delay_of_hours_is_not_kept(void **state)
+{
+	rig.fake.identify.crdt[0] = le16_set(UINT16_MAX);
+	attach();
+	on_read((struct fake_rule){.count = 1, .status = (uint16_t)(NVME_SC_NS_NOT_READY | FIELD_SET(STATUS_CRD, 1))});
+	expect_read(0, 30 * NS_PER_SEC, 31 * NS_PER_SEC);
+}
+
 /* ---- late ---- */
 
 static void test_a_late_command_is_aborted_and_sent_again(void **state)
@@ -555,6 +563,7 @@ int main(void)
 		TEST(test_do_not_retry_is_obeyed),
 		TEST(test_a_verdict_is_not_sent_again),
 		TEST(test_the_delay_that_the_controller_asks_for_is_kept),
+		TEST(test_a_delay_of_hours_is_not_kept),
 		TEST(test_a_late_command_is_aborted_and_sent_again),
 		TEST(test_time_in_which_the_process_was_stopped_does_not_count),
 		TEST(test_a_short_timeout_is_kept),
