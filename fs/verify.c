@@ -283,6 +283,18 @@ static const char *header_check(const struct block_header *header, uint64_t fsid
 	return NULL;
 }
 
+const char *block_header_verify(const struct fs_super *super, const void *block, uint64_t block_number)
+{
+	const unsigned type = le16_get(((const struct block_header *)block)->type);
+
+	if (type == BLOCK_STATE || !block_kind_of(type))
+		return "header.type";
+	if (area_ag(super, block_number) == UINT32_MAX && block_number != FS_SUPER_BLOCK &&
+		block_number != le64_get(super->block_count) - 1)
+		return "header.block";
+	return header_check(block, le64_get(super->fsid), block_number, type, false);
+}
+
 static bool owner_fits(const struct fs_super *super, uint64_t owner, uint64_t block_number, enum owner_kind kind)
 {
 	switch (kind) {

@@ -23,6 +23,9 @@ void block_seal(void *block, uint64_t sequence);
 #define BLOCK_OWNER_ANY UINT64_MAX
 const char *block_verify(const struct fs_super *super, const void *block, uint64_t block_number, enum block_type type,
 	uint64_t owner, bool check_crc);
+/* Of a metadata block of any type but state, made in memory: where it may stand and what its header must be, whoever needs
+ * it. Nothing is said of what stands behind the header. */
+const char *block_header_verify(const struct fs_super *super, const void *block, uint64_t block_number);
 /* The superblock by itself: magic, crc, version, geometry against @device_blocks. Returns NULL or the failing field.
  * Features are the caller's business. */
 const char *super_verify(const struct fs_super *super, uint64_t block_number, uint64_t device_blocks);

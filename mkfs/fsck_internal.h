@@ -142,6 +142,8 @@ void fsck_state(struct fsck *fsck);
 /* Takes over a superblock that stands in the journal. */
 void fsck_journal_super(struct fsck *fsck);
 void fsck_journal(struct fsck *fsck);
+/* What an image lacks to be a metadata block of this filesystem at all, or NULL. */
+const char *fsck_image_useless(const struct fsck *fsck, const struct block_header *header, uint64_t block);
 const uint8_t *fsck_overlay_find(const struct fsck_overlay *overlay, uint64_t block);
 /* The image of a block of an AG, made (without contents) when there is none. NULL without memory. */
 uint8_t *fsck_overlay_insert(struct fsck *fsck, uint64_t block);

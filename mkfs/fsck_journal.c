@@ -235,6 +235,28 @@ static void group_count(struct fsck *fsck, struct replay *replay)
 	fsck->out->groups_replayed++;
 }
 
+const char *fsck_image_useless(const struct fsck *fsck, const struct block_header *header, uint64_t block)
+{
+	const unsigned type = le16_get(header->type);
+	if (!type || type == BLOCK_STATE || type >= BLOCK_TYPE_COUNT)
+		return "type";
+	if (le16_get(header->reserved0) || le32_get(header->reserved1))
+		return "reserved header field";
+	return fsck_header_useless(fsck, header, block, type, true);
+}
+
+/* Also of blocks that nothing refers to any more: a mount writes them home as well. */
+static void images_check(struct fsck *fsck)
+{
+	const struct fsck_overlay *overlay = &fsck->overlay;
+	for (size_t i = 0; i < overlay->slots; i++) {
+		const char *field = overlay->slot[i].image ?
+			fsck_image_useless(fsck, (const struct block_header *)overlay->slot[i].image, overlay->slot[i].block) : NULL;
+		if (field)
+			fsck_find(fsck, "journal: the image of block %" PRIu64 " has a wrong %s", overlay->slot[i].block, field);
+	}
+}
+
 void fsck_journal(struct fsck *fsck)
 {
 	struct fsck_result *out = fsck->out;
@@ -242,6 +264,7 @@ void fsck_journal(struct fsck *fsck)
 	chain_follow(fsck, &replay, group_count);
 	if (fsck->error)
 		return;
+	images_check(fsck);
 	uint64_t durable = le64_get(fsck->state.durable_sequence);
 	out->last_sequence = replay.sequence - 1;
 	fsck->sequence_max = MAX(out->last_sequence, durable);

@@ -173,10 +173,40 @@ void fsck_super_copies(struct fsck *fsck)
 	super_copy(fsck, fsck->block_count - 1);
 }
 
-/* Reads one state block; a torn one, or one of an earlier mkfs, is no finding by itself. */
-static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void *buffer)
+/* What a state's fields must be for a mount to go by it. */
+static void state_fields(struct fsck *fsck, const struct fs_state *state)
+{
+	const uint64_t tail = le64_get(state->tail_sequence), durable = le64_get(state->durable_sequence);
+	const uint64_t ring = le64_get(fsck->super.journal_blocks);
+	const uint64_t area = (uint64_t)(le32_get(fsck->super.ag_count) - 1) * le32_get(fsck->super.ag_blocks) +
+		le32_get(fsck->super.last_ag_blocks);
+	if (le32_get(state->clean) > 1)
+		fsck_find(fsck, "state: clean is %" PRIu32, le32_get(state->clean));
+	if (!tail || tail == UINT64_MAX)
+		fsck_find(fsck, "state: tail_sequence is %" PRIu64, tail);
+	if (tail && durable < tail - 1)
+		fsck_find(fsck, "state: durable_sequence %" PRIu64 " is before the tail %" PRIu64, durable, tail);
+	if (le32_get(state->clean) == 1 && tail && durable > tail - 1)
+		fsck_find(fsck, "state: clean, but durable_sequence %" PRIu64 " is past the tail %" PRIu64, durable,
+			tail);
+	else if (tail && durable >= tail && durable - (tail - 1) > ring)
+		fsck_find(fsck, "state: from tail %" PRIu64 " to durable_sequence %" PRIu64 " the ring has no room", tail, durable);
+	if (le64_get(state->tail_block) >= ring)
+		fsck_find(
+			fsck, "state: tail_block %" PRIu64 " lies outside of the journal", le64_get(state->tail_block));
+	if (le64_get(state->free_blocks) > area || le64_get(state->used_inodes) > area * FS_INODES_PER_BLOCK)
+		fsck_find(fsck, "state: free_blocks %" PRIu64 " and used_inodes %" PRIu64 " are more than there is room for",
+			le64_get(state->free_blocks), le64_get(state->used_inodes));
+	if (!memchr(state->error_text, 0, sizeof(state->error_text)))
+		fsck_find(fsck, "state: error_text has no end");
+}
+
+/* Reads one state block; a torn one, or one of an earlier mkfs, is no finding by itself. *out_good: a mount could go by it. */
+static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void *buffer, bool *out_good)
 {
 	struct fs_state *state = buffer;
+	const uint64_t findings = fsck->out->findings;
+	*out_good = false;
 	fsck->error = fsck->io->read(fsck->io->arg, place, state);
 	if (fsck->error || le64_get(state->header.fsid) != fsck->fsid ||
 	    le32_get(state->header.crc) != fsck_crc32c(state, FS_BLOCK_SIZE, &state->header.crc.raw))
@@ -186,7 +216,7 @@ static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void
 		fsck_find(fsck, "state (block %" PRIu64 "): wrong %s", place, field);
 		return NULL;
 	}
-	if (le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
+	if (!le64_get(state->generation) || le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
 		fsck_find(fsck, "state (block %" PRIu64 "): generation %" PRIu64 " belongs into the other block", place,
 			le64_get(state->generation));
 	if (le64_get(state->header.owner))
@@ -194,43 +224,30 @@ static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void
 	if (le16_get(state->header.reserved0) || le32_get(state->header.reserved1) || le32_get(state->reserved0) ||
 	    le32_get(state->reserved1) || !fsck_is_zero(state->reserved, sizeof(state->reserved)))
 		fsck_find(fsck, "state (block %" PRIu64 "): reserved fields are not zero", place);
+	state_fields(fsck, state);
+	*out_good = fsck->out->findings == findings;
 	return state;
 }
 
-static void state_fields(struct fsck *fsck)
+/* What the check goes on with. */
+static void state_take(struct fsck *fsck, const struct fs_state *state)
 {
-	const struct fs_state *state = &fsck->state;
 	struct fsck_result *out = fsck->out;
-	uint32_t clean = le32_get(state->clean);
-	uint64_t tail = le64_get(state->tail_sequence), durable = le64_get(state->durable_sequence);
-	if (clean > 1)
-		fsck_find(fsck, "state: clean is %" PRIu32, clean);
-	if (!tail)
-		fsck_find(fsck, "state: tail_sequence is 0");
-	if (tail && durable < tail - 1)
-		fsck_find(fsck, "state: durable_sequence %" PRIu64 " is before the tail %" PRIu64, durable, tail);
-	if (clean == 1 && tail && durable > tail - 1)
-		fsck_find(fsck, "state: clean, but durable_sequence %" PRIu64 " is past the tail %" PRIu64, durable,
-			tail);
-	if (le64_get(state->tail_block) >= le64_get(fsck->super.journal_blocks)) {
-		fsck_find(
-			fsck, "state: tail_block %" PRIu64 " lies outside of the journal", le64_get(state->tail_block));
-		out->fatal = true;
-	}
-	if (!memchr(state->error_text, 0, sizeof(state->error_text)))
-		fsck_find(fsck, "state: error_text has no end");
+	fsck->state = *state;
+	out->fatal |= le64_get(state->tail_block) >= le64_get(fsck->super.journal_blocks);
 	out->recorded_error = le32_get(state->error_code);
 	out->recorded_error_block = le64_get(state->error_block);
 	memcpy(out->recorded_error_text, state->error_text, sizeof(out->recorded_error_text) - 1);
-	out->needs_replay = clean != 1;
+	out->needs_replay = le32_get(state->clean) != 1;
 }
 
 void fsck_state(struct fsck *fsck)
 {
 	if (fsck->error)
 		return;
-	const struct fs_state *a = state_read(fsck, FS_STATE_BLOCK_A, fsck->block);
-	const struct fs_state *b = fsck->error ? NULL : state_read(fsck, FS_STATE_BLOCK_B, fsck->other);
+	bool good_a, good_b = false;
+	const struct fs_state *a = state_read(fsck, FS_STATE_BLOCK_A, fsck->block, &good_a);
+	const struct fs_state *b = fsck->error ? NULL : state_read(fsck, FS_STATE_BLOCK_B, fsck->other, &good_b);
 	if (fsck->error)
 		return;
 	if (!a && !b) {
@@ -242,6 +259,7 @@ void fsck_state(struct fsck *fsck)
 	if (a && b && generation_a - generation_b != 1 && generation_b - generation_a != 1)
 		fsck_find(fsck, "state: generations %" PRIu64 " and %" PRIu64 " do not follow each other", generation_a,
 			generation_b);
-	fsck->state = a && (!b || generation_a > generation_b) ? *a : *b;
-	state_fields(fsck);
+	/* A mount goes by the newer one of the good ones; without any, this check goes by the newer one. */
+	const bool only_b = good_b && !good_a, only_a = good_a && !good_b;
+	state_take(fsck, a && !only_b && (!b || only_a || generation_a > generation_b) ? a : b);
 }

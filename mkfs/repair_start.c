@@ -97,14 +97,22 @@ static void state_invent(struct repair *repair)
 	repair->sequence = sequence;
 }
 
+static void images_check(struct repair *repair)
+{
+	const struct fsck_overlay *overlay = &repair->fsck.overlay;
+	for (size_t i = 0; i < overlay->slots; i++)
+		if (overlay->slot[i].image && fsck_image_useless(
+			&repair->fsck, (const struct block_header *)overlay->slot[i].image, overlay->slot[i].block))
+			repair_loss(repair, "journal: the image of block %" PRIu64 " is none", overlay->slot[i].block);
+}
+
 /* Images that are no block of this filesystem are not written: the group that holds them is hostile. */
 static void journal_home(struct repair *repair)
 {
 	struct fsck *fsck = &repair->fsck;
 	for (size_t i = 0; i < fsck->overlay.slots && !fsck->error; i++) {
 		struct block_header *header = (struct block_header *)fsck->overlay.slot[i].image;
-		if (!header || le32_get(header->magic) != FS_BLOCK_MAGIC || le64_get(header->fsid) != fsck->fsid ||
-			le64_get(header->block) != fsck->overlay.slot[i].block)
+		if (!header || fsck_image_useless(fsck, header, fsck->overlay.slot[i].block))
 			continue;
 		header->sequence = le64_set(repair->sequence);
 		header->crc = le32_set(fsck_crc32c(header, FS_BLOCK_SIZE, &header->crc.raw));
@@ -178,6 +186,7 @@ void repair_start(struct repair *repair)
 		repair->sequence = MAX(fsck->out->last_sequence, le64_get(fsck->state.durable_sequence));
 		if (fsck->out->last_sequence < le64_get(fsck->state.durable_sequence))
 			repair_loss(repair, "journal: lost from group %" PRIu64 " on", fsck->out->last_sequence + 1);
+		images_check(repair);
 	} else {
 		state_invent(repair);
 	}

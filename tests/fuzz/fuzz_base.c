@@ -108,12 +108,14 @@ static void change(struct machine *machine)
 	MUST(call_unlink(machine, directory.ino, "tree"));
 	MUST(call_lookup(machine, directory.ino, "xattrs", &entry));
 	MUST(call_unlink(machine, directory.ino, "xattrs"));
+	MUST(call_sync(machine)); /* a group of its own */
 	MUST(call_rename(machine, directory.ino, "inline", FS_ROOT_INODE, "moved", 0));
 	MUST(call_lookup(machine, directory.ino, "long", &entry));
 	MUST(call_truncate(machine, entry.ino, 7 * FS_BLOCK_SIZE + 5));
 	make(machine, FS_ROOT_INODE, "new", S_IFREG | 0644, &entry);
 	MUST(call_write(machine, entry.ino, buffer, 0, 9000));
 	MUST(call_setxattr(machine, entry.ino, "user.new", buffer, 2000));
+	MUST(call_sync(machine));
 	make(machine, FS_ROOT_INODE, "new-directory", S_IFDIR | 0755, &entry);
 	make(machine, entry.ino, "inside", S_IFREG | 0644, &entry);
 	MUST(call_sync(machine));

@@ -214,9 +214,7 @@ struct sim *fuzz_sim(unsigned owners)
 	static struct sim sim[2];
 	struct sim *one = &sim[owners - 1];
 	if (!one->group) {
-		const struct fuzz_recipe none = {0};
-		const struct sim_options options = {
-			.owners = owners, .seed = 1, .memory = fuzz_image_make(&none), .size = FUZZ_IMAGE_BYTES};
+		const struct sim_options options = {.owners = owners, .seed = 1, .memory = place_of_copy(0), .size = FUZZ_IMAGE_BYTES};
 		sim_create(one, &options);
 	}
 	one->group->sim.random = 1;

@@ -73,16 +73,16 @@ static const struct damage damages[] = {
 	{"differs from the superblock", AT, SAMPLE_BLOCKS - 1, FIELD(struct fs_super, hash_seed), 1, 0},
 
 	/* state */
-	{"belongs into the other block", STATE, FIELD(struct fs_state, generation), 1, 1},
+	{"belongs into the other block", STATE, FIELD(struct fs_state, generation), 1, 3},
 	{"do not follow each other", STATE, FIELD(struct fs_state, generation), 4, 0},
-	{"state (block 2): owner", STATE, HEADER(owner), 1, 0},
-	{"state (block 2): reserved", STATE, FIELD(struct fs_state, reserved1), 1, 0},
+	{"state (block 2): owner", STATE, HEADER(owner), 1, 2},
+	{"state (block 2): reserved", STATE, FIELD(struct fs_state, reserved1), 1, 2},
 	{"state (block 2): wrong type", STATE, HEADER(type), 1, 2},
-	{"state: clean is 3", STATE, FIELD(struct fs_state, clean), 2, 0},
-	{"tail_sequence is 0", STATE, FIELD(struct fs_state, tail_sequence), 1000, 0},
-	{"is before the tail", STATE, FIELD(struct fs_state, durable_sequence), 1, 0},
-	{"is past the tail", STATE, FIELD(struct fs_state, durable_sequence), 999 ^ 1001, 1},
-	{"outside of the journal", STATE, FIELD(struct fs_state, tail_block), 160, 0},
+	{"state: clean is 3", STATE, FIELD(struct fs_state, clean), 2, 2},
+	{"tail_sequence is 0", STATE, FIELD(struct fs_state, tail_sequence), 1000, 2},
+	{"is before the tail", STATE, FIELD(struct fs_state, durable_sequence), 1, 2},
+	{"is past the tail", STATE, FIELD(struct fs_state, durable_sequence), 999 ^ 1001, 2},
+	{"outside of the journal", STATE, FIELD(struct fs_state, tail_block), 160, 2},
 	{"state: free_blocks", STATE, FIELD(struct fs_state, free_blocks), 1, 0},
 	{"state: used_inodes", STATE, FIELD(struct fs_state, used_inodes), 1, 0},
 
@@ -516,7 +516,7 @@ static const struct {
 	{orphan_chain_loop, "in use twice", 0},
 	{xattr_chain_loop, "in use twice", 0},
 	{xattr_duplicate, "two xattrs of the same name", 0},
-	{error_text_open, "error_text has no end", 0},
+	{error_text_open, "error_text has no end", 2},
 	{states_both_gone, "neither block 2 nor block 3", 0},
 };
 

@@ -404,6 +404,10 @@ static void test_replay_over_data_is_a_finding(void **state)
 	journal_open(sample, 0, FIRST_SEQUENCE - 1);
 	const struct disk_extent *extents =
 		(const struct disk_extent *)sample_inode(sample, sample->file_extents)->fork;
+	struct block_header *image = (struct block_header *)sample_block(sample, le64_get(extents[1].physical));
+	*image = *(const struct block_header *)sample_block(sample, sample->metadata[0]);
+	image->block = extents[1].physical;
+	image->type = le16_set(BLOCK_DIR_NODE);
 	group_of_block(sample, le64_get(extents[1].physical), 0, FIRST_SEQUENCE, FIRST_CRC);
 	assert_only(test, "would be overwritten by replay");
 }
