@@ -401,7 +401,6 @@ static int daemon_finish(struct daemon *daemon)
 static void daemon_free(struct daemon *daemon)
 {
 	takeover_close(daemon);
-	handover_close(daemon);
 	hotplug_close(daemon);
 	if (daemon->registry)
 		bdev_registry_destroy(daemon->registry);
@@ -410,6 +409,7 @@ static void daemon_free(struct daemon *daemon)
 		reactor_group_destroy(daemon->group);
 	}
 	helper_stop(&daemon->helper);
+	handover_close(daemon);
 	if (daemon->signal_fd >= 0)
 		close(daemon->signal_fd);
 	if (daemon->event_fd >= 0)

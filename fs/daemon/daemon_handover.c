@@ -102,19 +102,36 @@ int handover_rpc(struct daemon *daemon, struct json_object *params, char *messag
 	return RPC_LATER;
 }
 
+static bool stop_asked(const struct daemon *daemon)
+{
+	struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
+
+	return poll(&poll_fd, 1, 0) > 0;
+}
+
 static void let_go(struct daemon *daemon)
 {
 	struct handover *handover = &daemon->handover;
 
 	if (handover->socket >= 0)
 		close(handover->socket);
-	if (handover->pidfd >= 0)
+	if (handover->pidfd >= 0 && !handover->done)
 		close(handover->pidfd);
 	free(handover->facts);
-	*handover = (struct handover){.socket = -1, .pidfd = -1, .done = handover->done, .lost = handover->lost, .pid = handover->pid};
+	*handover = (struct handover){.socket = -1, .pidfd = handover->done ? handover->pidfd : -1, .done = handover->done,
+		.lost = handover->lost, .pid = handover->pid};
 }
 
-void handover_close(struct daemon *daemon) { let_go(daemon); }
+/* A signal that came since {"go"} was meant for whoever serves. */
+void handover_close(struct daemon *daemon)
+{
+	struct handover *handover = &daemon->handover;
+
+	if (handover->done && handover->pidfd >= 0 && stop_asked(daemon))
+		syscall(SYS_pidfd_send_signal, handover->pidfd, SIGTERM, NULL, 0);
+	handover->done = false;
+	let_go(daemon);
+}
 
 /* The connection leaves the control socket's clients. */
 static void take_connection(struct daemon *daemon)
@@ -279,13 +296,6 @@ static int give(struct daemon *daemon, char *why, size_t why_size)
 	}
 	json_object_put(answer);
 	return error;
-}
-
-static bool stop_asked(const struct daemon *daemon)
-{
-	struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
-
-	return poll(&poll_fd, 1, 0) > 0;
 }
 
 /* The point of no return is the sending: when it fails nobody has got it. */

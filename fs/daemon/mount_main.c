@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,11 +122,16 @@ static void ready_background(void *arg)
 	background->report_fd = -1;
 }
 
-/* The caller's descriptors are let go of at once: what matters reaches it through the pipe, as one line. */
-static void leave_caller(void)
+/* The caller's descriptors are let go of at once: what matters reaches it through the pipe, as one line. And a file that it has
+ * open on the mount that is taken over would keep it busy for ever. */
+static void leave_caller(int report_fd)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null;
 
+	if (report_fd > STDERR_FILENO + 1)
+		syscall(SYS_close_range, STDERR_FILENO + 1, report_fd - 1, 0);
+	syscall(SYS_close_range, report_fd + 1, ~0u, 0);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
 		dup2(null, fd);
 	if (null >= 0)
@@ -142,7 +148,7 @@ static _Noreturn void run_background(const struct mount_config *config, int repo
 	int status;
 
 	log_set_sink(keep_warning, &background);
-	leave_caller();
+	leave_caller(report_fd);
 	status = daemon_run(config, ready_background, &background, message, sizeof(message));
 	if (background.report_fd >= 0)
 		report(background.report_fd, status, message);

@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 
-from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, Image, Skip, case, enable_io_uring, equal, main, note, run, wait_for,
+from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, note, run, wait_for,
                          work_dir)
 from promises import end_writers, judge, start_writers
+from user_common import User
 
 TIMES = None
 if '--times' in sys.argv:
@@ -380,6 +381,93 @@ def kill_successor():
 @case('kill -9 of the daemon of before at any moment: nothing that was synced is lost')
 def kill_old():
     killed('leaving', 'old', TIMES or 5)
+
+
+# ---- others who want something at the same time ---------------------------------------------------------------------------
+def both_end(image, new):
+    for process in (image.process, new):
+        process.wait(30)
+    image.process, image.pid = None, 0
+
+
+@case('umount.lanefs while the mount changes hands: it returns when the image is clean, whoever has served last')
+def unmounting():
+    image = Image('unmounting', '128M')
+    randomness = random.Random()
+    last = []
+    for _ in range(TIMES or 6):
+        image.mount()
+        with open(f'{image.directory}/file', 'w') as file:
+            file.write('x' * 100000)
+        new = successor(image)
+        time.sleep(randomness.uniform(0, 0.3))
+        run(UMOUNT, image.directory)
+        image.fsck()
+        both_end(image, new)
+        last.append('new' if 'taken over' in open(image.log).read() else 'old')
+    note(f'unmounted by: {last}')
+
+
+@case('SIGTERM for the daemon that is leaving is an order to unmount, for whoever serves then')
+def stopping():
+    image = Image('stopping', '128M')
+    randomness = random.Random()
+    last = []
+    for _ in range(TIMES or 6):
+        image.mount()
+        old = image.process
+        new = successor(image)
+        time.sleep(randomness.uniform(0, 0.3))
+        late = 'handed over' in open(image.log).read()
+        old.send_signal(signal.SIGTERM)
+        if late:  # nobody was there to get it
+            equal(new.poll(), None, 'the successor serves')
+            run(UMOUNT, image.directory)
+        both_end(image, new)
+        equal(image.mounted(), False)
+        image.fsck()
+        last.append('late' if late else 'new' if 'taken over' in open(image.log).read() else 'old')
+    note(f'ended by: {last}')
+
+
+@case('read-only mounts, also of an image whose journal is replayed in memory')
+def read_only():
+    image = Image('readonly', '128M')
+    image.mount()
+    with open(f'{image.directory}/file', 'w') as file:
+        file.write('content')
+        file.flush()
+        os.fsync(file.fileno())
+        image.kill()
+    with open(image.path, 'rb') as file:
+        before = hash(file.read())
+    image.mount('ro')
+    held = os.open(f'{image.directory}/file', os.O_RDONLY)
+    for _ in range(2):
+        adopt(image, successor(image))
+        os.posix_fadvise(held, 0, 0, os.POSIX_FADV_DONTNEED)
+        equal(os.pread(held, 100, 0), b'content')
+    os.close(held)
+    image.umount()
+    with open(image.path, 'rb') as file:
+        equal(hash(file.read()), before, 'every byte of the image')
+
+
+@case('an ordinary user upgrades their own mount')
+def user():
+    somebody = User()
+    somebody.mount()
+    try:
+        old = somebody.pid
+        script = (f'cd {somebody.directory} && exec 5>file 6<file && rm file && echo one >&5 && '
+                  f'{somebody.programs}/lanefs upgrade . --program {somebody.programs}/mount.lanefs && echo two >&5 && cat <&6')
+        equal(somebody.run('sh', '-c', script).stdout, 'one\ntwo\n', 'a file of the shell that upgraded')
+        somebody.pid = somebody.status()['pid']
+        equal(somebody.pid != old, True, 'another process')
+        wait_for(lambda: not alive(old), 'ended: the daemon of before')
+    finally:
+        somebody.run('umount.lanefs', somebody.directory)
+    somebody.gone()
 
 
 if __name__ == '__main__':

@@ -221,7 +221,9 @@ class Image:
         options = ','.join(filter(None, [options, OPTIONS]))
         command = [MOUNT, self.target, self.directory] + (['-o', options] if options else [])
         if foreground:
-            with open(self.log, 'w') as log:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.log)
+            with open(self.log, 'a') as log:  # a successor writes to it, too
                 self.log_shown = 0
                 self.process = subprocess.Popen(command + ['-f'], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             self.pid = self.process.pid
