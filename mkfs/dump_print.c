@@ -23,16 +23,39 @@ void dump_field(const char *name, const char *format, ...)
 	putchar('\n');
 }
 
+/* Bytes of the character that stands at the front, in UTF-8; 0: there is none, or it is a control character. */
+static size_t character_length(const unsigned char *bytes, size_t length)
+{
+	const unsigned char first = bytes[0];
+	if (first < 0x80)
+		return first >= 0x20 && first != 0x7f;
+	const size_t count = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+	if (first < 0xc2 || first > 0xf4 || count > length)
+		return 0;
+	for (size_t i = 1; i < count; i++)
+		if (bytes[i] >> 6 != 2)
+			return 0;
+	/* Below U+00A0, longer than need be, surrogates, above U+10FFFF. */
+	const unsigned char second = bytes[1];
+	if ((first == 0xc2 && second < 0xa0) || (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+		(first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+		return 0;
+	return count;
+}
+
 void dump_quoted(const void *text, size_t length)
 {
 	const unsigned char *bytes = text;
 
 	putchar('"');
-	for (size_t i = 0; i < length; i++) {
-		if (bytes[i] < 0x20 || bytes[i] == 0x7f || bytes[i] == '"' || bytes[i] == '\\')
-			printf("\\x%02x", bytes[i]);
-		else
-			putchar(bytes[i]);
+	for (size_t i = 0; i < length;) {
+		const size_t count = character_length(bytes + i, length - i);
+		if (!count || bytes[i] == '"' || bytes[i] == '\\') {
+			printf("\\x%02x", bytes[i++]);
+			continue;
+		}
+		fwrite(bytes + i, 1, count, stdout);
+		i += count;
 	}
 	putchar('"');
 }

@@ -75,6 +75,17 @@ static const char *super_try(struct fsck *fsck, uint64_t place)
 	return fsck->error ? "contents (not readable)" : super_wrong(fsck, place);
 }
 
+/* Text of the image that will be shown: control characters, those of UTF-8 (U+0080 to U+009F) too, would disturb a terminal. */
+static void text_take(char *out, const void *from, size_t size)
+{
+	const uint8_t *bytes = from;
+	for (size_t i = 0; i < size; i++) {
+		const bool control = (bytes[i] && bytes[i] < ' ') || bytes[i] == 0x7f ||
+			(i > 0 && bytes[i - 1] == 0xc2 && bytes[i] >= 0x80 && bytes[i] < 0xa0);
+		out[i] = (char)(control ? '?' : bytes[i]);
+	}
+}
+
 static void super_fields(struct fsck *fsck)
 {
 	const struct fs_super *super = &fsck->super;
@@ -89,7 +100,7 @@ static void super_fields(struct fsck *fsck)
 	fsck->map_blocks = le32_get(super->map_blocks);
 	fsck->fixed_blocks = ag_fixed_blocks(super);
 	out->blocks_total = fsck->block_count;
-	memcpy(out->label, super->label, FS_LABEL_BYTES);
+	text_take(out->label, super->label, FS_LABEL_BYTES);
 	memcpy(out->uuid, super->uuid, FS_UUID_BYTES);
 	if (le64_get(super->header.owner))
 		fsck_find(fsck, "superblock: owner is not zero");
@@ -237,7 +248,7 @@ static void state_take(struct fsck *fsck, const struct fs_state *state)
 	out->fatal |= le64_get(state->tail_block) >= le64_get(fsck->super.journal_blocks);
 	out->recorded_error = le32_get(state->error_code);
 	out->recorded_error_block = le64_get(state->error_block);
-	memcpy(out->recorded_error_text, state->error_text, sizeof(out->recorded_error_text) - 1);
+	text_take(out->recorded_error_text, state->error_text, sizeof(out->recorded_error_text) - 1);
 	out->needs_replay = le32_get(state->clean) != 1;
 }
 

@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Hostile images into the checker and the repair. Input: fuzz_image.h; flags: bit 0 trust a copy of the superblock, bit 1 some
- * blocks cannot be read, bit 2 mount it in the end; the rest: numbers of those blocks (2 bytes each).
- * What must hold: a check ends and writes nothing; repair -p either refuses and writes nothing, or leaves nothing to find;
+ * blocks cannot be read, bit 2 mount it in the end, bit 3 check with several jobs; the rest: numbers of those blocks
+ * (2 bytes each).
+ * What must hold: a check ends and writes nothing, and says the same, word for word, with several jobs; repair -p either refuses and writes nothing, or leaves nothing to find;
  * repair -y leaves nothing to find, and run again drops nothing; what had no finding loses nothing; what was repaired can
  * be mounted and worked on, and is still without damage then.
  * Covers: mkfs/fsck.c mkfs/fsck_super.c mkfs/fsck_journal.c mkfs/fsck_ag.c mkfs/fsck_map.c mkfs/fsck_inode.c mkfs/fsck_tree.c
  *   mkfs/fsck_xattr.c mkfs/fsck_dir.c mkfs/fsck_links.c mkfs/repair*.c
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "mkfs/fsck.h"
 #include "tests/fuzz/fuzz_image.h"
 
 enum { UNREADABLE_MAX = 4 };
-enum flag { TRUST_COPY = 1, UNREADABLE = 2, MOUNT = 4 };
+enum flag { TRUST_COPY = 1, UNREADABLE = 2, MOUNT = 4, JOBS = 8 };
 
 struct image {
 	uint8_t *memory;
 	uint64_t unreadable[UNREADABLE_MAX];
 	unsigned unreadable_count, writes;
 	bool writable;
+	uint64_t said;                  /* hash of all lines */
 };
 
 static bool verbose;
@@ -69,19 +72,73 @@ static int image_write(void *arg, uint64_t block, const void *data)
 
 static int image_flush(void *arg) { return 0; }
 
+/* What people get to see. */
+static void require_plain(const char *text)
+{
+	for (const char *at = text; *at; at++)
+		FUZZ_REQUIRE((uint8_t)*at >= ' ' && *at != 0x7f, "control character 0x%02x is shown", (uint8_t)*at);
+}
+
 static void show(void *arg, const char *line)
 {
+	struct image *image = arg;
+	require_plain(line);
+	for (const char *at = line; *at; at++)
+		image->said = (image->said ^ (uint8_t)*at) * 0x100000001b3;
 	if (verbose)
 		fprintf(stderr, "%s\n", line);
 }
 
+enum { JOBS_COUNT = 3 };
+struct job {
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void *job_run(void *arg)
+{
+	const struct job *job = arg;
+	job->fn(job->arg);
+	return NULL;
+}
+
+static void jobs_run(void *arg, unsigned count, void (*fn)(void *job_arg), void *job_arg)
+{
+	pthread_t thread[JOBS_COUNT];
+	struct job job = {fn, job_arg};
+	FUZZ_REQUIRE(count <= JOBS_COUNT, "%u jobs", count);
+	for (unsigned i = 0; i < count; i++)
+		FUZZ_REQUIRE(!pthread_create(&thread[i], NULL, job_run, &job), "no thread");
+	for (unsigned i = 0; i < count; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static struct fsck_result check_with(struct image *image, uint64_t super_block, unsigned jobs, int *out_error)
+{
+	const struct fsck_options options = {
+		.device_blocks = FUZZ_IMAGE_BLOCKS, .replay_in_memory = true, .super_block = super_block, .jobs = jobs};
+	const struct fsck_io io = {.read = image_read, .finding = show, .run = jobs ? jobs_run : NULL, .arg = image};
+	struct fsck_result result;
+	image->said = 0xcbf29ce484222325;
+	*out_error = fsck_check(&options, &io, &result);
+	require_plain(result.label);
+	require_plain(result.recorded_error_text);
+	return result;
+}
+
 static struct fsck_result check(struct image *image, uint64_t super_block, int *out_error)
 {
-	const struct fsck_options options = {.device_blocks = FUZZ_IMAGE_BLOCKS, .replay_in_memory = true, .super_block = super_block};
-	const struct fsck_io io = {.read = image_read, .finding = show, .arg = image};
-	struct fsck_result result;
-	*out_error = fsck_check(&options, &io, &result);
-	return result;
+	return check_with(image, super_block, 0, out_error);
+}
+
+static void check_with_jobs(struct image *image, uint64_t super_block, const struct fsck_result *alone)
+{
+	const uint64_t said = image->said;
+	int error;
+	const struct fsck_result result = check_with(image, super_block, JOBS_COUNT, &error);
+	FUZZ_REQUIRE(!error && image->said == said && !memcmp(&result, alone, sizeof(result)),
+		"several jobs: error %d, %llu findings, alone %llu", error, (unsigned long long)result.findings,
+		(unsigned long long)alone->findings);
 }
 
 static struct fsck_repair_result repair(struct image *image, uint64_t super_block, bool lossless, int *out_error)
@@ -151,6 +208,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const bool intact = !error && !before.findings && !before.fatal;
 	FUZZ_REQUIRE(intact || recipe.patch_count || image.unreadable_count || recipe.base == FUZZ_BASE_GROWN,
 		"a base image has findings");
+	if (recipe.flags & JOBS && !error)
+		check_with_jobs(&image, super_block, &before);
 	preen(&recipe, &image, super_block, intact);
 	const struct fsck_repair_result first = repair(&image, super_block, false, &error);
 	FUZZ_REQUIRE(!error || error == -EIO || error == -ENOSPC, "repair ends with error %d", error);

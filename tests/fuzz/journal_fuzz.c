@@ -37,7 +37,7 @@ struct builder {
 	uint32_t at;                    /* block of the ring where the next group goes */
 	uint64_t sequence, mount_generation;
 	uint32_t crc;                   /* of the group before */
-	uint8_t group[GROUP_BYTES];
+	_Alignas(8) uint8_t group[GROUP_BYTES];
 	uint32_t length, records;
 	uint8_t lie[64];
 	bool lies[64];
