@@ -63,6 +63,8 @@ void alloc_give_back(struct alloc *alloc, struct run run);
 /* Takes a run out of the free tree of its AG while the device unmaps it, and puts it back. -ENOMEM. */
 int alloc_lift(struct alloc *alloc, struct ag *ag, struct run run) MUST_CHECK;
 void alloc_put_down(struct alloc *alloc, struct run run);
+/* Block @index of a map of this owner's AG, pinned; one that was never written is made as mkfs would have made it. */
+MAY_WAIT int alloc_map_get(struct owner *owner, uint32_t ag, enum block_type map, uint32_t index, struct buf **out) MUST_CHECK;
 void alloc_quarantine(struct alloc *alloc, struct run run, enum run_kind kind, uint64_t part);
 MAY_WAIT int alloc_borrow(struct owner *owner, uint32_t want, uint32_t min, unsigned flags) MUST_CHECK;
 bool alloc_take_loan(struct alloc *alloc, uint32_t want, uint32_t min, struct run *out);

@@ -5,6 +5,7 @@
  * Prepare steps check what apply steps rely on, so a damaged map is an error of the operation, never of the apply step.
  */
 #include "fs/alloc_internal.h"
+#include "fs/scrub.h"
 
 static unsigned map_kind(enum block_type map) { return (unsigned)map - BLOCK_BLOCK_MAP; }
 
@@ -48,8 +49,7 @@ static void map_make(const struct fs *fs, uint32_t ag, enum block_type map, uint
 		bits_fill(block->bits, blocks > first ? blocks - first : 0, FS_MAP_BITS);
 }
 
-/* The map block that holds @ag_block, pinned by the caller's buf_put or a part. */
-static MAY_WAIT int map_get(struct owner *owner, uint32_t ag, enum block_type map, uint32_t index, struct buf **out)
+int alloc_map_get(struct owner *owner, uint32_t ag, enum block_type map, uint32_t index, struct buf **out)
 {
 	const struct fs *fs = owner->fs;
 	const uint64_t place = map_place(fs, ag, map, index);
@@ -79,7 +79,7 @@ static MAY_WAIT int map_get(struct owner *owner, uint32_t ag, enum block_type ma
 static MAY_WAIT int part_pin_map(struct tx_part *part, uint32_t ag, enum block_type map, uint32_t index, struct buf **out)
 {
 	struct buf *buf;
-	int error = map_get(part->owner, ag, map, index, &buf);
+	int error = alloc_map_get(part->owner, ag, map, index, &buf);
 	if (error)
 		return error;
 	error = tx_pin(part, buf->block, map, ag, out); /* a hit: it is pinned */
@@ -100,7 +100,7 @@ int alloc_pin_map(struct tx_part *part, uint32_t ag, enum block_type map, uint32
 int alloc_map_test(struct owner *owner, uint32_t ag, enum block_type map, uint32_t ag_block, bool *out)
 {
 	struct buf *buf;
-	const int error = map_get(owner, ag, map, ag_block / FS_MAP_BITS, &buf);
+	const int error = alloc_map_get(owner, ag, map, ag_block / FS_MAP_BITS, &buf);
 	if (error)
 		return error;
 	*out = bit_get(((struct map_block *)buf->data)->bits, ag_block % FS_MAP_BITS);
@@ -136,7 +136,7 @@ int alloc_map_next(struct owner *owner, uint32_t ag, enum block_type map, uint32
 	for (uint32_t index = from / FS_MAP_BITS; index * FS_MAP_BITS < blocks; index++) {
 		const uint32_t first = index * FS_MAP_BITS, end = MIN(blocks - first, (uint32_t)FS_MAP_BITS);
 		struct buf *buf;
-		const int error = map_get(owner, ag, map, index, &buf);
+		const int error = alloc_map_get(owner, ag, map, index, &buf);
 		if (error)
 			return error;
 		const uint32_t bit = next_bit((const struct map_block *)buf->data, MAX(from, first) - first, end);
@@ -202,7 +202,7 @@ static MAY_WAIT int load(struct owner *owner, struct ag *ag)
 	uint32_t got = 0;
 	int error = 0;
 	while (got < map_blocks && !error) {
-		error = map_get(owner, ag->number, BLOCK_BLOCK_MAP, got, &maps[got]);
+		error = alloc_map_get(owner, ag->number, BLOCK_BLOCK_MAP, got, &maps[got]);
 		got += !error;
 	}
 	/* All are pinned: the scan is one stretch without a wait, so no transaction changes a bit halfway. */
@@ -277,6 +277,7 @@ void alloc_apply(struct tx_part *part, const struct tx_run *tx_run)
 	const struct fs *fs = owner->fs;
 	const bool set = tx_run->allocator != NULL;
 	const struct run run = tx_run->run;
+	scrub_note(part->tx->fs, run.block, run.count, set);
 	const uint32_t ag = ag_of_block(fs, run.block), start = ag_relative(fs, run.block);
 	uint32_t flipped = 0;
 	for (uint32_t index = start / FS_MAP_BITS; index <= (start + run.count - 1) / FS_MAP_BITS; index++) {

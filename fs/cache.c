@@ -38,7 +38,7 @@ struct cache {
 	unsigned count, limit, dirty_count, reserved;
 	uint64_t line_end, line_first;  /* tickets of those who wait in cache_reserve */
 	uint64_t killed_part;           /* last part that freed a block of the homing list */
-	uint64_t hits, misses;
+	uint64_t hits, misses, home_writes;
 	bool prefetching;
 	struct prefetch prefetch[CACHE_PREFETCH_MAX];
 };
@@ -389,6 +389,18 @@ void buf_kill(struct owner *owner, struct buf *buf)
 	buf->dead = true;
 }
 
+const struct buf *cache_peek(const struct owner *owner, uint64_t block, bool *out_ahead)
+{
+	const struct buf *buf = lookup(owner->cache, block);
+	/* Being read, or made for a transaction that may still not come: what the device has is what counts. */
+	if (buf && (buf->reading || !buf->valid || buf->fresh))
+		buf = NULL;
+	*out_ahead = buf && (buf->logged || buf->to_home || buf->homing);
+	return buf;
+}
+
+uint64_t cache_home_writes(const struct owner *owner) { return owner->cache->home_writes; }
+
 void cache_drop(struct owner *owner, uint64_t block)
 {
 	struct buf *buf = lookup(owner->cache, block);
@@ -486,6 +498,7 @@ static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, u
 	struct io_group group;
 	io_group_init(&group);
 	for (unsigned i = 0; i < count && !error; i++) {
+		owner->cache->home_writes++;
 		block_seal(writes[i].copy, stream_durable_sequence(owner));
 		io_prepare(&writes[i].io, owner->channel, IO_WRITE, writes[i].copy, writes[i].buf->block << FS_BLOCK_SHIFT,
 			FS_BLOCK_SIZE);

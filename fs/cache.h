@@ -53,6 +53,10 @@ void buf_put(struct owner *owner, struct buf *buf);
 void buf_kill(struct owner *owner, struct buf *buf);
 /* A clean block that nobody uses is cached no more; nothing if it is not cached. */
 void cache_drop(struct owner *owner, uint64_t block);
+/* For one who reads the device: the cached block, or NULL, and whether it is newer than what the device has. Not pinned, good
+ * until the caller waits. Writes home that were begun so far: where the number stays, none was begun meanwhile. */
+const struct buf *cache_peek(const struct owner *owner, uint64_t block, bool *out_ahead);
+uint64_t cache_home_writes(const struct owner *owner);
 /* A record of the part being applied (stream number @part) covers a change of this pinned block. */
 void buf_logged(struct owner *owner, struct buf *buf, uint64_t part);
 

@@ -259,7 +259,33 @@ MAY_WAIT int fs_statfs(struct fs *fs, struct fs_statfs *out);
  * -EINVAL (offset past the end, length below a block, min_length above a group), -EROFS, -EOPNOTSUPP (the device cannot),
  * -EINTR (fs_call_off, or the fiber's ticket was cancelled), errors of the device. Any owner. */
 MAY_WAIT int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t min_length, uint64_t *out_trimmed);
-/* A trim or growth that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
+/* Reads all metadata from the device and checks it while other operations go on (scrub.h); with @data all file data, too. -EBUSY:
+ * one runs; -EINTR: cancelled, or fs_call_off; -ESHUTDOWN: the filesystem has stopped; -ENXIO: the device fails everywhere;
+ * -ENODEV, -ENOMEM. Findings are no errors. The first one is recorded on the device, unless the mount is read-only. Any owner. */
+struct fs_scrub_options {
+	bool data;
+	uint64_t rate_bytes;        /* a second; 0: as fast as it goes */
+};
+MAY_WAIT int fs_scrub(struct fs *fs, const struct fs_scrub_options *options) MUST_CHECK;
+/* One that runs ends soon. Any thread; the following, too. */
+void fs_scrub_cancel(struct fs *fs);
+enum fs_scrub_phase { FS_SCRUB_NONE, FS_SCRUB_METADATA, FS_SCRUB_DIRECTORIES, FS_SCRUB_SPACE };
+struct fs_scrub_status {        /* of the one that runs, or the last one of this mount; begin_s 0: there was none */
+	bool running;
+	enum fs_scrub_phase phase;
+	int result;                 /* of fs_scrub */
+	uint64_t done, total;       /* of the phase */
+	uint64_t inodes, directories;
+	uint64_t blocks;            /* of metadata, read from the device */
+	uint64_t blocks_ahead;      /* in memory newer than on the device: those were looked at */
+	uint64_t data_bytes, findings;
+	bool incomplete;            /* what could not be read leaves open which blocks belong to nobody */
+	uint64_t begin_s, end_s;    /* seconds since 1970 */
+};
+void fs_scrub_get_status(const struct fs *fs, struct fs_scrub_status *out);
+/* The findings of that one, from 0 on; false: there are no more, or no more were kept. @out_ino 0: no inode's. */
+bool fs_scrub_finding(const struct fs *fs, unsigned index, uint64_t *out_ino, char *text, size_t text_size);
+/* A trim, growth or scrub that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
 void fs_call_off(struct fs *fs);
 /* Makes it @bytes large (0: all that the device has now), while other operations go on: see grow.c. A power cut leaves the old
  * size or the new one. On failure @message has one line, and the size is as before, unless the filesystem has stopped.

@@ -9,6 +9,7 @@
  *   alloc.c      free space of the owner's AGs       inode*.c     inodes in memory, creation, orphans
  *   tree.c       B+trees (plan, apply)               dir.c, map.c directories and extent maps on trees
  *   discard.c, trim.c   telling the device what is free     grow.c   more AGs while mounted
+ *   scrub*.c     reading and checking everything while mounted
  *   range.c      file-range locks                    namei*.c, file*.c, attr.c, xattr.c   the operations of fs.h
  */
 #ifndef LANEFS_FS_FS_INTERNAL_H
@@ -29,6 +30,7 @@ struct cache;        /* metadata blocks of an owner */
 struct alloc;        /* free space of an owner */
 struct inode_table;
 struct stream;       /* an owner's end of the log */
+struct scrub;        /* of the whole filesystem, one at a time */
 struct tx_pool;
 
 struct owner {
@@ -45,7 +47,7 @@ struct owner {
 	unsigned turn, operations[2]; /* running: those that began in this turn, and in the one before (op_drain) */
 	struct fiber_cond drained;
 	unsigned applying;           /* transactions of this owner in their apply step */
-	bool gate_closed;            /* none begins one now */
+	unsigned gates_closed;       /* by so many; none begins one meanwhile */
 	struct fiber_cond gate;
 	struct {
 		uint64_t transactions, multi_owner, loans;
@@ -73,6 +75,7 @@ struct fs {
 	unsigned owner_count;
 	struct owner *owners[REACTOR_COUNT_MAX];
 	struct journal *journal;
+	struct scrub *scrub;
 	struct replay_image_table *overlay; /* read-only mounts: replayed images; NULL otherwise */
 	bool unreaped;               /* replayed in memory: unlinked files wait to be freed until the filesystem is writable */
 	atomic_int access;           /* enum fs_access */
@@ -144,6 +147,9 @@ static inline int fs_may_begin(const struct fs *fs)
 }
 /* A mount option that a remount may change; any reactor. */
 #define FS_OPTION(fs, name) __atomic_load_n(&(fs)->options.name, __ATOMIC_RELAXED)
+/* scrub.c: made with the filesystem, and freed with it. */
+int fs_scrub_create(struct fs *fs) MUST_CHECK;
+void fs_scrub_destroy(struct fs *fs);
 /* Like reactor_wall_ns, as a timespec. */
 static inline struct timespec fs_now(void)
 {

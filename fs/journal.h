@@ -90,6 +90,8 @@ MAY_WAIT int journal_start(struct fs *fs, const struct replay_result *replay) MU
 MAY_WAIT int journal_run(struct fs *fs) MUST_CHECK;
 /* Commits and checkpoints what was sent before the call; what is sent meanwhile is not waited for. */
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
+/* Has an error that does not stop the filesystem recorded on the device, soon. Reactor 0; @text is static. */
+void journal_note_error(struct fs *fs, int error, const char *text);
 /* Everything home, state clean with totals (not with fs->leaves_unlinked), log fibers end (journal_run starts them again). Returns the sticky error.
  * Nothing may be changed any more; nothing happens when the log does not run. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);

@@ -128,6 +128,27 @@ static bool checkpoint_due(const struct journal *journal)
 	return journal->want_checkpoint || journal->used > journal->capacity / 2;
 }
 
+static void error_fill(struct journal *journal, int error, uint64_t block, const char *text)
+{
+	struct fs_state *state = &journal->state;
+	state->error_code = le32_set((uint32_t)-error);
+	state->error_count = le32_set(le32_get(state->error_count) + 1);
+	state->error_sec = le64_set(reactor_wall_ns() / NS_PER_SEC);
+	state->error_block = le64_set(block);
+	memset(state->error_text, 0, sizeof(state->error_text));
+	memcpy(state->error_text, text, strnlen(text, sizeof(state->error_text) - 1));
+}
+
+void journal_note_error(struct fs *fs, int error, const char *text)
+{
+	struct journal *journal = fs->journal;
+	if (!journal->checkpoint_running || fs_stopped(fs))
+		return;
+	error_fill(journal, error, 0, text);
+	journal->noted = true;
+	fiber_cond_signal(&journal->checkpoint_work);
+}
+
 /* The filesystem has stopped: the state block says why, for status and fsck after the next mount. Tail and everything else
  * stay as they were. Not when the device is gone, when nothing may be written any more, or when it was the state block that
  * could not be written: the other one is all there is then. A failure changes nothing more. */
@@ -137,13 +158,7 @@ static MAY_WAIT void error_record(struct journal *journal)
 	const int error = fs_stopped(fs);
 	if (error == -ENODEV || fs->shut_down || sabotage(SABOTAGE_FORGETS_ERROR) || fs->error_block == FS_STATE_BLOCK_A || fs->error_block == FS_STATE_BLOCK_B)
 		return;
-	struct fs_state *state = &journal->state;
-	state->error_code = le32_set((uint32_t)-error);
-	state->error_count = le32_set(le32_get(state->error_count) + 1);
-	state->error_sec = le64_set(reactor_wall_ns() / NS_PER_SEC);
-	state->error_block = le64_set(fs->error_block);
-	memset(state->error_text, 0, sizeof(state->error_text));
-	memcpy(state->error_text, fs->error_text, strnlen(fs->error_text, sizeof(state->error_text) - 1));
+	error_fill(journal, error, fs->error_block, fs->error_text);
 	if (state_write(journal))
 		log_warn("%s: the error could not be recorded on the device", fs->bdev_name);
 }
@@ -152,6 +167,12 @@ void journal_checkpoint_main(void *arg)
 {
 	struct journal *journal = arg;
 	while (!fs_stopped(journal->fs)) {
+		if (journal->noted) {
+			journal->noted = false;
+			if (state_write(journal))
+				break;
+			continue;
+		}
 		if (!checkpoint_due(journal)) {
 			if (journal->ending)
 				break;

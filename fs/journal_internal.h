@@ -135,6 +135,7 @@ struct journal {
 	bool running;                   /* journal_run until journal_finish */
 	uint64_t groups_before;         /* stats.groups of earlier runs */
 	bool want_commit, want_checkpoint, ending;
+	bool noted;                     /* an error in state that is to be written */
 	bool commit_running, checkpoint_running;
 	struct fiber_start commit_start, checkpoint_start;
 	uint64_t checkpoints_done, checkpoints_asked;

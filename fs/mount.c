@@ -189,6 +189,7 @@ static void fs_free(struct fs *fs)
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		free(fs->owners[i]);
 	replay_image_table_destroy(fs->overlay);
+	fs_scrub_destroy(fs);
 	free(fs);
 }
 
@@ -300,8 +301,10 @@ static MAY_WAIT int sum_headers(struct fs *fs)
 static struct fs *fs_new(struct bdev_registry *registry, const char *bdev_name, const struct fs_mount_options *options)
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
-	if (!fs)
+	if (!fs || fs_scrub_create(fs)) {
+		free(fs);
 		return NULL;
+	}
 	fs->registry = registry;
 	fs->options = *options;
 	atomic_init(&fs->access, options->read_only ? FS_READ_ONLY : FS_WRITABLE);

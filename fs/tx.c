@@ -434,8 +434,8 @@ static bool part_has_work(const struct tx_part *part) { return part->changes || 
 void tx_apply(struct tx *tx)
 {
 	struct owner *home = tx->home;
-	while (home->gate_closed) /* a checkpoint draws its line; it waits for nothing but the apply steps under way */
-		fiber_cond_wait(&home->gate, "the line of a checkpoint");
+	while (home->gates_closed) /* a checkpoint draws its line; it waits for nothing but the apply steps under way */
+		fiber_cond_wait(&home->gate, "the line of a checkpoint or scrub");
 	home->applying++;
 	tx->id = 1 + atomic_fetch_add_explicit(&tx->fs->tx_ids, 1, memory_order_relaxed);
 	tx->sent_parts = 0;
@@ -456,7 +456,7 @@ void tx_apply(struct tx *tx)
 	if (tx->sent_parts > 1)
 		tx->home->stats.multi_owner++;
 	fiber_group_wait(&tx->remote);
-	if (--home->applying == 0 && home->gate_closed)
+	if (--home->applying == 0 && home->gates_closed)
 		fiber_cond_broadcast(&home->gate);
 }
 
@@ -464,14 +464,15 @@ void tx_apply(struct tx *tx)
 
 void tx_gate_close(struct owner *owner)
 {
-	owner->gate_closed = true;
+	owner->gates_closed++;
 	while (owner->applying)
 		fiber_cond_wait(&owner->gate, "apply steps to end");
 }
 
 void tx_gate_open(struct owner *owner)
 {
-	owner->gate_closed = false;
+	assert(owner->gates_closed);
+	owner->gates_closed--;
 	fiber_cond_broadcast(&owner->gate);
 }
 

@@ -127,7 +127,8 @@ void tx_kill(struct tx_part *part, struct buf *buf);
 /* Cannot fail. Waits for other owners' parts, and at a closed gate before it begins. */
 MAY_WAIT void tx_apply(struct tx *tx);
 
-/* The checkpoint's line: closing waits for the apply steps that this owner initiated; none begins until the gate opens. */
+/* The line of a checkpoint, and the beginning of a scrub: closing waits for the apply steps that this owner initiated; none begins
+ * until whoever has closed the gate has opened it. */
 MAY_WAIT void tx_gate_close(struct owner *owner);
 void tx_gate_open(struct owner *owner);
 

@@ -3,7 +3,8 @@
  * Many clients on the same few names, directories and files at once, from all reactors: what counts is that nobody
  * waits for ever, that only errors come that can be explained by the others, and that fsck is content afterwards.
  * Caches and journal are small, so that everything is evicted and wraps while it is in use. The same with a device that
- * is full, and with one that fails reads now and then, so that operations end halfway through their preparation.
+ * is full, and with one that fails reads now and then, so that operations end halfway through their preparation. And beside a
+ * scrub that begins again and again (on a full device, too): it must find nothing, whatever moves under it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +19,8 @@
 #include "tests/sim/calls.h"
 
 enum { CLIENTS = 12, STEPS = 250, DIRS = 5, NAMES = 7, BUFFER = 30000 };
-enum mode { MODE_PLAIN, MODE_FULL, MODE_READ_ERRORS, MODE_COUNT };
-static const char *const mode_names[] = {"plain", "full device", "read errors"};
+enum mode { MODE_PLAIN, MODE_FULL, MODE_READ_ERRORS, MODE_SCRUB, MODE_FULL_SCRUB, MODE_COUNT };
+static const char *const mode_names[] = {"plain", "full device", "read errors", "scrub", "scrub of a full device"};
 
 struct stress {
 	struct machine machine;
@@ -27,6 +28,8 @@ struct stress {
 	uint64_t dirs[DIRS];            /* the last ones may have been moved or removed */
 	unsigned running;
 	uint64_t names_done, links_done, data_done, rules;
+	bool scrub_ended;
+	unsigned scrubs;
 };
 
 struct client {
@@ -139,9 +142,12 @@ static MAY_WAIT int link_here(void *arg)
 	return error;
 }
 
+static bool is_full(enum mode mode) { return mode == MODE_FULL || mode == MODE_FULL_SCRUB; }
+static bool is_scrubbed(enum mode mode) { return mode == MODE_SCRUB || mode == MODE_FULL_SCRUB; }
+
 static bool explained(enum mode mode, int error)
 {
-	if ((mode == MODE_FULL && error == -ENOSPC) || (mode == MODE_READ_ERRORS && error == -EIO))
+	if ((is_full(mode) && error == -ENOSPC) || (mode == MODE_READ_ERRORS && error == -EIO))
 		return true;
 	static const int errors[] = {
 		0, -ENOENT, -EEXIST, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EINVAL, -ESTALE, -EPERM, -ENODATA};
@@ -205,7 +211,31 @@ static MAY_WAIT void client_main(void *arg)
 	client->stress->running--;
 }
 
-static bool all_done(void *arg) { return !((struct stress *)arg)->running; }
+static MAY_WAIT void scrub_main(void *arg)
+{
+	struct stress *stress = arg;
+	struct fs *fs = stress->machine.sim.fs;
+	struct fs_scrub_status status;
+	while (stress->running) {
+		const struct fs_scrub_options options = {.data = stress->scrubs % 2};
+		const int error = fs_scrub(fs, &options);
+		uint64_t ino;
+		char text[256] = "";
+		fs_scrub_get_status(fs, &status);
+		fs_scrub_finding(fs, 0, &ino, text, sizeof(text));
+		if (error || status.findings || !status.inodes)
+			sim_fail("scrub %u: %d, %llu findings, %llu inodes: %s", stress->scrubs, error,
+				(unsigned long long)status.findings, (unsigned long long)status.inodes, text);
+		stress->scrubs++;
+	}
+	stress->scrub_ended = true;
+}
+
+static bool all_done(void *arg)
+{
+	const struct stress *stress = arg;
+	return !stress->running && (!is_scrubbed(stress->mode) || stress->scrub_ended);
+}
 
 /* Leaves a few dozen blocks. */
 static void fill_device(struct machine *machine)
@@ -227,8 +257,8 @@ static void run(enum mode mode, unsigned owners, uint64_t seed)
 	struct stress stress = {.running = CLIENTS, .mode = mode};
 	struct client *clients = calloc(CLIENTS, sizeof(*clients));
 	const struct fs_mount_options mount = {.cache_bytes = MIB(2), .commit_ms = 10};
-	machine_start_with(&stress.machine, owners, mode == MODE_FULL ? MIB(12) : 0, &mount);
-	if (mode == MODE_FULL)
+	machine_start_with(&stress.machine, owners, is_full(mode) ? MIB(12) : 0, &mount);
+	if (is_full(mode))
 		fill_device(&stress.machine);
 	for (unsigned i = 0; i < DIRS; i++) {
 		char name[16];
@@ -242,6 +272,9 @@ static void run(enum mode mode, unsigned owners, uint64_t seed)
 		clients[i].start.start = (struct fiber_start){.fn = client_main, .arg = &clients[i], .name = "client"};
 		fiber_start_on(reactor_group_get(stress.machine.sim.group, i % owners), &clients[i].start);
 	}
+	struct fiber_start_remote scrub = {.start = {.fn = scrub_main, .arg = &stress, .name = "scrub"}};
+	if (is_scrubbed(mode))
+		fiber_start_on(reactor_group_get(stress.machine.sim.group, seed % owners), &scrub);
 	if (!reactor_group_sim_run(stress.machine.sim.group, all_done, &stress))
 		sim_fail("somebody waits for ever (%s, seed %llu, %u owners)", mode_names[mode],
 			(unsigned long long)seed, owners);
@@ -253,7 +286,8 @@ static void run(enum mode mode, unsigned owners, uint64_t seed)
 		free(clients[i].buffer);
 	}
 	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.links_done);
-	assert_true(stress.data_done > CLIENTS * STEPS / (mode == MODE_FULL ? 50 : 10));
+	assert_true(!is_scrubbed(mode) || stress.scrubs);
+	assert_true(stress.data_done > CLIENTS * STEPS / (is_full(mode) ? 50 : 10));
 	free(clients);
 	machine_remount(&stress.machine);
 	machine_stop(&stress.machine);
