@@ -101,11 +101,11 @@ _lanefs_words() {
 
 _lanefs_subcommand() {
 	local place
-	place=$(_lanefs_place 2 '--interval --view --count --driver --program -o -l -m --offset --length --minimum')
+	place=$(_lanefs_place 2 '--interval --view --count --driver --program -o -l -m -r --offset --length --minimum --rate')
 	case ${words[1]}:$place in
 	help:0) _lanefs_lines < <(_lanefs_rows "$lanefs" help) ;;
 	status:0 | top:0 | stats:0 | log-level:0 | unmount:0 | identify:0 | health:0 | reset:0 | detach:0 | attach:0 | emu:0 | \
-		trim:0 | grow:0 | upgrade:0)
+		trim:0 | grow:0 | scrub:0 | upgrade:0)
 		compopt -o filenames 2>/dev/null
 		_lanefs_lines < <(_lanefs_mounts) ;;
 	log-level:1) _lanefs_lines <<<$'error\nwarn\ninfo\ndebug' ;;
@@ -127,7 +127,7 @@ _lanefs() {
 	case $previous in
 	--view) _lanefs_lines <<<$'mounts\ndevices\nreactors\nrequests' ;;
 	--driver) _lanefs_lines <<<$'vfio-pci\nuio_pci_generic\nnvme' ;;
-	--interval | --count | -o | -l | -m | --offset | --length | --minimum) ;;
+	--interval | --count | -o | -l | -m | -r | --offset | --length | --minimum | --rate) ;;
 	*)
 		if [[ $word == -* ]]; then
 			_lanefs_lines < <(_lanefs_options "$1" "${words[1]}")

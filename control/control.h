@@ -24,6 +24,7 @@ int control_unmount(int argc, char **argv);
 int control_upgrade(int argc, char **argv);
 int control_trim(int argc, char **argv);
 int control_grow(int argc, char **argv);
+int control_scrub(int argc, char **argv);
 int control_devices(int argc, char **argv);
 int control_bind(int argc, char **argv);
 int control_unbind(int argc, char **argv);

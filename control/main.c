@@ -28,6 +28,7 @@ static const struct command commands[] = {
 	{"upgrade", control_upgrade, "DIR [--program PROGRAM]", "another daemon goes on with the mount; files stay open"},
 	{"trim", control_trim, "DIR [-o N] [-l N] [-m N]", "tells the device which space is free"},
 	{"grow", control_grow, "DIR [SIZE]", "makes the filesystem larger while it is mounted"},
+	{"scrub", control_scrub, "DIR [-d] [-r N] ...", "checks a mounted filesystem (lanefs scrub --help)"},
 	{"identify", control_identify, "DIR [--json]", "the NVMe controller under a mount, and its namespaces"},
 	{"health", control_health, "DIR [--json]", "its SMART log: wear, temperature, errors"},
 	{"reset", control_reset, "DIR", "resets the controller"},

@@ -94,6 +94,23 @@ static void print_cache(struct json_object *cache)
 	print_line("cache", text);
 }
 
+static void print_scrub(struct json_object *scrub)
+{
+	const char *state = json_text(scrub, "state");
+	char when[32], text[200];
+
+	if (!strcmp(state, "never"))
+		return;
+	if (!strcmp(state, "running"))
+		snprintf(text, sizeof(text), "running: %s, %lld of %lld, %lld findings", json_text(scrub, "phase"),
+			(long long)json_number(scrub, "done"), (long long)json_number(scrub, "total"),
+			(long long)json_number(scrub, "findings"));
+	else
+		snprintf(text, sizeof(text), "%s %s: %lld findings", state, format_time((uint64_t)json_number(scrub, "end"), when),
+			(long long)json_number(scrub, "findings"));
+	print_line("scrub", text);
+}
+
 static void print_reactors(struct json_object *reactors, uint64_t uptime_seconds)
 {
 	size_t count = json_count(reactors);
@@ -161,7 +178,7 @@ static void print_errors(struct json_object *errors)
 	if (error) {
 		if (block)
 			snprintf(place, sizeof(place), ", block %lld", (long long)block);
-		snprintf(text, sizeof(text), "%s %s%s: %s: %s%s", earlier ? "an earlier mount stopped" : "stopped",
+		snprintf(text, sizeof(text), "%s %s%s: %s: %s%s", earlier ? "on record from" : "stopped",
 			format_time((uint64_t)json_number(errors, "time"), when), place, json_text(errors, "text"),
 			strerror(error < 0 ? -error : error), ": unmount, then fsck.lanefs");
 		print_line("ERRORS", text);
@@ -247,6 +264,7 @@ static int show_status(struct json_object *status)
 	print_space(filesystem);
 	print_journal(json_child(status, "journal"));
 	print_cache(json_child(status, "cache"));
+	print_scrub(json_child(status, "scrub"));
 	print_reactors(json_child(status, "reactors"), uptime);
 	print_fuse(json_child(status, "fuse"));
 	print_errors(errors);

@@ -373,7 +373,7 @@ static MAY_WAIT int bring_up(struct mount *mount)
 	if (!error && (error = journal_start(fs, replay)))
 		complain(mount, error, "cannot write the state block");
 	if (!error && le32_get(replay->state.error_code))
-		log_warn("%s: an earlier mount stopped (%.*s): run fsck.lanefs", fs->bdev_name,
+		log_warn("%s: an error is on record (%.*s): run fsck.lanefs", fs->bdev_name,
 			(int)sizeof(replay->state.error_text), replay->state.error_text);
 	if (!error && (error = discards_start(fs)))
 		complain(mount, error, "no memory for discarding");

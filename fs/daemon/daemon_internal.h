@@ -196,6 +196,7 @@ struct daemon {
 	unsigned stop_requests;       /* signals and RPCs that asked for the end */
 	struct daemon_task *tasks;    /* running */
 	bool remounting;              /* one at a time */
+	bool scrubbing;               /* likewise */
 	bool stuck;                   /* reactor 0 did not do its part in time */
 	struct removal removal;
 	struct hotplug hotplug;
@@ -247,6 +248,12 @@ void facts_refresh(struct daemon *daemon);
 /* ---- daemon_space_rpc.c ---- */
 /* trim, grow. RPC_METHOD_NOT_FOUND: none of these. */
 int space_rpc(struct daemon *daemon, const char *method, struct json_object *params, char *message, size_t message_size);
+
+/* ---- daemon_scrub_rpc.c ---- */
+int scrub_rpc(struct daemon *daemon, const char *method, struct json_object *params, struct json_object **result, char *message,
+	size_t message_size);
+/* How far a scrub is, or how the last one ended: for status. */
+struct json_object *scrub_status_new(const struct daemon *daemon);
 
 /* ---- daemon_remount.c ---- */
 /* The method "remount". */

@@ -171,6 +171,7 @@ static void add_filesystem(struct json_object *status, const struct daemon *daem
 	put_number(object, "failed", figures.discards_failed);
 	put_number(object, "skipped_bytes", figures.discard_skipped_bytes);
 	put_number(object, "waiting_bytes", figures.discard_waiting_bytes);
+	json_object_object_add(status, "scrub", scrub_status_new(daemon));
 	status_journal(status, &figures);
 	status_cache(status, &figures);
 }
@@ -350,5 +351,7 @@ int daemon_rpc(void *arg, const char *method, struct json_object *params, struct
 	}
 	int code = space_rpc(daemon, method, params, message, message_size);
 
+	if (code == RPC_METHOD_NOT_FOUND)
+		code = scrub_rpc(daemon, method, params, result, message, message_size);
 	return code == RPC_METHOD_NOT_FOUND ? device_rpc(daemon, method, params, result, message, message_size) : code;
 }

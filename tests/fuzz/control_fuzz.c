@@ -134,6 +134,7 @@ static const struct {
 	{control_emu, {"emu", "/", "stats"}},
 	{control_emu, {"emu", "/", "rules"}},
 	{control_log_level, {"log-level", "/"}},
+	{control_scrub, {"scrub", "/", "--status"}},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

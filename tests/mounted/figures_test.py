@@ -356,7 +356,7 @@ def _():
     image.process, image.pid = None, 0
     image.mount()
     result = run(LANEFS, 'status', image.directory, check=False)
-    equal((result.returncode, 'an earlier mount stopped' in result.stdout), (1, True), result.stdout)
+    equal((result.returncode, 'on record from' in result.stdout), (1, True), result.stdout)
     errors = json.loads(run(LANEFS, 'status', image.directory, '--json', check=False).stdout)['errors']
     equal((errors['stopped'], errors['earlier'], errors['count'], before <= errors['time'] <= time.time() + 1),
           (0, True, 1, True), errors)
