@@ -433,7 +433,7 @@ static void log_end(const struct daemon *daemon, int err)
 {
 	const char *target = daemon->config->target;
 
-	if (daemon->handover.done)
+	if (daemon->handover.done || daemon->handover.lost)
 		return; /* said already */
 	if (!err && daemon->removal.leaving)
 		log_warn("%s: removed in an orderly way: the filesystem on it is clean", target);

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, note, run, wait_for,
+from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, fails, main, note, run, wait_for,
                          work_dir)
 from promises import end_writers, judge, start_writers
 from user_common import User
@@ -220,6 +220,12 @@ def false_successor(pid, directory, step):
         return
     elif step == 'late':
         time.sleep(600)
+    elif step == 'thief':  # somebody else takes the device
+        script = ('import fcntl, os, struct, sys, time\nfd = os.open(sys.argv[1], os.O_RDWR)\n'
+                  'fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))\nprint("held", flush=True)\n'
+                  'time.sleep(5)')
+        thief = subprocess.Popen([sys.executable, '-c', script, f'{directory}.img'], stdout=subprocess.PIPE, text=True)
+        equal(thief.stdout.readline(), 'held\n')
     connection.close()
     file.close()
     time.sleep(0.3)  # ends a moment later than it lets go
@@ -280,15 +286,74 @@ def late():
     image = Image('late', '128M')
     image.mount()
     held = Held(image)
+    waiting = []
+
+    def wait_and_die():
+        time.sleep(5)
+        reader = subprocess.Popen(['dd', f'of={image.directory}/new', 'if=/dev/zero', 'count=1'], stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        waiting.append(reader.poll())
+        reader.kill()
+        waiting.append(reader.wait(3))
+
+    thread = threading.Thread(target=wait_and_die)
+    thread.start()
     note(f'{ends_badly(image, "late", held)} ms')
+    thread.join()
+    equal(waiting, [None, -signal.SIGKILL], 'who waits meanwhile can be killed')
     held.end()
+    image.umount()
+    image.fsck()
+
+
+@case('when it cannot be taken back either, programs see ENOTCONN, and nothing that was synced is lost')
+def nobody():
+    image = Image('nobody', '128M')
+    image.mount()
+    held = Held(image)
+    held.check()
+    run(sys.executable, os.path.abspath(__file__), '--successor', str(image.pid), image.directory, 'thief')
+    equal(image.process.wait(30), 65, 'status of the daemon')
+    fails(errno.ENOTCONN, os.fsync, held.fd)
+    equal(image.mounted(), True, 'the dead mount stays')
+    os.close(held.fd)
+    wait_for(lambda: run(FSCK, '-n', image.target, check=False).returncode == 0, 'free and in order: the image', 30)
+    image.mount()
+    with open(f'{image.directory}/file1') as file:
+        equal(file.read(), '1')
+    equal(image.status()['filesystem']['used_inodes'], 2, 'inodes: the unlinked file is gone')
+    image.umount()
+    image.fsck()
+
+
+@case('a request that does not end in time calls it off, and is answered in the end')
+def slow_request():
+    if not os.environ.get('LANEFS_TEST_FULL'):
+        raise Skip('takes 15 s: LANEFS_TEST_FULL=1')
+    image = Image('slow', '128M', format=False)
+    image.target = f'emu:{image.path}'
+    run(f'{BUILD}/mkfs/mkfs.lanefs', image.target)
+    image.mount()
+    with open(f'{image.directory}/file', 'w') as file:
+        file.write('content' * 10000)
+        file.flush()
+        os.fsync(file.fileno())
+    run(LANEFS, 'emu', image.directory, 'rule', 'read:delay=14s:count=1')
+    reader = subprocess.Popen(['dd', f'if={image.directory}/file', 'iflag=direct', 'bs=4096'], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    refused('some requests do not end', MOUNT, '--take-over', image.directory, status=None)
+    os.listdir(image.directory)
+    equal(reader.communicate(timeout=30)[0], b'content' * 10000)
+    equal(image.process.poll(), None, 'the daemon goes on')
+    adopt(image, successor(image))
     image.umount()
     image.fsck()
 
 
 def refused(line, *command, status=32, **keywords):
     result = run(*command, check=False, **keywords)
-    equal((result.returncode, result.stderr.count('\n')), (status, 1), f'{command}: {result.stderr}')
+    equal((result.returncode if status else 0, result.stderr.count('\n')), (status or 0, 1), f'{command}: {result.stderr}')
     equal(line in result.stderr, True, f'{line!r} in {result.stderr!r}')
 
 
