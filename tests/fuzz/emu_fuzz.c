@@ -180,8 +180,7 @@ static void step_poke_command(void)
 
 MAY_WAIT static void step_hostile_enable(void)
 {
-	if (is_out())
-		return;
+	turn_off();
 	nvme_write32(bench.transport, NVME_REG_AQA, word_take());
 	nvme_write64(bench.transport, NVME_REG_ASQ, address_take());
 	nvme_write64(bench.transport, NVME_REG_ACQ, address_take());

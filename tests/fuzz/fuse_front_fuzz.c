@@ -348,12 +348,24 @@ static bool start(uint8_t how)
 	return sim_on(&machine.sim, FS_ROOT_INODE, front_start, NULL) == 0;
 }
 
+static void check_figures(void)
+{
+	const char *names[FUSE_FRONT_FEATURES_MAX];
+	struct fuse_front_op_stats figures;
+	for (unsigned opcode = 0; opcode < FUSE_FRONT_OPCODE_COUNT; opcode++)
+		FUZZ_REQUIRE(fuse_front_stats_read(front, opcode, &figures) == (fuse_front_opcode_name(opcode) != NULL) &&
+			figures.errors <= figures.count, "figures of opcode %u", opcode);
+	FUZZ_REQUIRE(fuse_front_features(front, names) <= FUSE_FRONT_FEATURES_MAX, "too many features");
+}
+
 static void finish(void)
 {
 	struct fuse_front_status status;
 	hold(false);
 	settle();
+	check_figures();
 	fuse_front_get_status(front, &status);
+	FUZZ_REQUIRE(!status.waiting && !status.held, "%llu requests wait at an open door", (unsigned long long)status.waiting);
 	sim_on(&machine.sim, FS_ROOT_INODE, front_stop, NULL);
 	answers_take();
 	for (unsigned i = 0; i < waiting_count; i++)
