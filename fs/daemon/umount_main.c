@@ -161,44 +161,70 @@ static int unmount_waiting(const char *directory, pid_t pid, int pidfd)
 	return wait_for_daemon(directory, pid, pidfd, connection);
 }
 
+struct server {
+	pid_t pid;              /* 0: none of the caller's */
+	int pidfd, connection;  /* -1: none */
+	bool waiting;           /* for its device */
+};
+
+/* Asks the daemon to tell its end. Before the unmount: afterwards it may be gone before it is asked. */
+static struct server ask_once(const char *directory)
+{
+	struct server server = {.pidfd = -1, .connection = -1};
+	struct json_object *status = NULL;
+
+	server.pid = rpc_find(directory, NULL, &status);
+	server.waiting = server.pid && !strcmp(json_text(status, "state"), "waiting");
+	json_object_put(status);
+	if (!server.pid)
+		return server;
+	server.pidfd = (int)syscall(SYS_pidfd_open, server.pid, 0);
+	server.connection = rpc_connect(server.pid);
+	if (server.connection >= 0 && rpc_send(server.connection, "wait", NULL)) {
+		close(server.connection);
+		server.connection = -1;
+	}
+	return server;
+}
+
+/* A mount that changes hands has another daemon a moment later. */
+static struct server ask_server(const char *directory)
+{
+	enum { TRIES = 5 };
+	struct server server = ask_once(directory);
+
+	for (unsigned i = 1; i < TRIES && server.pid && server.connection < 0; i++) {
+		if (server.pidfd >= 0)
+			close(server.pidfd);
+		server = ask_once(directory);
+	}
+	return server;
+}
+
 static int unmount_and_wait(const char *directory, const struct flags *flags)
 {
-	struct json_object *daemon_status = NULL;
 	struct mount_found found;
-	int pidfd = -1, connection = -1, err;
-	bool waiting;
-	pid_t pid;
+	struct server server;
+	int err;
 
 	if (!mount_at(directory, &found))
 		return fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
-	pid = rpc_find(directory, NULL, &daemon_status);
-	waiting = pid && !strcmp(json_text(daemon_status, "state"), "waiting");
-	json_object_put(daemon_status);
-	if (pid)
-		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (waiting && !(flags->how & UNMOUNT_LAZY))
-		return unmount_waiting(directory, pid, pidfd);
-	if (pid) {
-		connection = rpc_connect(pid);
-		/* Asked before the unmount: afterwards the daemon may be gone before it is asked. */
-		if (connection >= 0 && rpc_send(connection, "wait", NULL)) {
-			close(connection);
-			connection = -1;
-		}
-	}
+	server = ask_server(directory);
+	if (server.waiting && !(flags->how & UNMOUNT_LAZY))
+		return unmount_waiting(directory, server.pid, server.pidfd);
 	err = unmount_at(directory, flags->how);
 	if (err)
 		return unmount_failed(directory, flags, err);
 	if (flags->how & UNMOUNT_LAZY)
 		return MOUNT_EXIT_OK;
-	if (!pid) {
+	if (!server.pid) {
 		if (flags->verbose)
 			fprintf(stderr, "umount.lanefs: %s: unmounted; its daemon was dead, or is another user's\n", directory);
 		return MOUNT_EXIT_OK;
 	}
 	if (flags->verbose)
-		fprintf(stderr, "umount.lanefs: %s: waiting for process %d to close %s\n", directory, (int)pid, found.source);
-	return wait_for_daemon(directory, pid, pidfd, connection);
+		fprintf(stderr, "umount.lanefs: %s: waiting for process %d to close %s\n", directory, (int)server.pid, found.source);
+	return wait_for_daemon(directory, server.pid, server.pidfd, server.connection);
 }
 
 int main(int argc, char **argv)
