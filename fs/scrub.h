@@ -66,7 +66,7 @@ struct scrub {
 	uint64_t begin_ns, bytes;       /* for the pace */
 	uint64_t unreadable;            /* I/O errors so far */
 	uint64_t bits_left;             /* bytes of memory that the bits may still take */
-	bool incomplete;                /* something could not be looked at: leaks cannot be told */
+	atomic_bool incomplete;         /* something could not be looked at: leaks cannot be told */
 	bool recorded;                  /* in the state block */
 	atomic_uint finding_count;
 	struct scrub_finding finding[SCRUB_FINDINGS_MAX];

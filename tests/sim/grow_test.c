@@ -257,9 +257,74 @@ static void test_power_cuts_during_a_growth(void **state)
 		cut_everywhere(steps[i].from, steps[i].to);
 }
 
+/* ---- beside a scrub ---- */
+
+struct scrubber {
+	struct machine *machine;
+	bool end, ended;
+	unsigned rounds;
+	struct fiber_start_remote start;
+};
+
+static MAY_WAIT void scrub_main(void *arg)
+{
+	struct scrubber *scrubber = arg;
+	struct fs *fs = scrubber->machine->sim.fs;
+	while (!scrubber->end) {
+		struct fs_scrub_status status;
+		char text[256] = "";
+		uint64_t ino;
+		const int error = fs_scrub(fs, &(struct fs_scrub_options){.data = true});
+		fs_scrub_get_status(fs, &status);
+		fs_scrub_finding(fs, 0, &ino, text, sizeof(text));
+		if (error || status.findings)
+			sim_fail("scrub %u: %d, %llu findings: %s", scrubber->rounds, error, (unsigned long long)status.findings, text);
+		scrubber->rounds++;
+	}
+	scrubber->ended = true;
+}
+
+static bool scrub_ended(void *arg) { return ((struct scrubber *)arg)->ended; }
+
+static MAY_WAIT int to_read_only(void *arg)
+{
+	char message[256];
+	struct machine *machine = arg;
+	const struct fs_remount wanted = {.read_only = !fs_read_only(machine->sim.fs), .commit_ms = 20};
+	return fs_remount(machine->sim.fs, &wanted, message, sizeof(message));
+}
+
+/* It grows, is filled and emptied, becomes read-only and writable again: a scrub finds nothing wrong in any of that. */
+static void test_a_scrub_beside_growing_and_remounting(void **state)
+{
+	struct machine m;
+	const uint64_t end = HEAD_BLOCKS + 24 * AG_BLOCKS;
+	struct scrubber scrubber = {.machine = &m, .start.start = {.fn = scrub_main, .arg = &scrubber, .name = "scrub"}};
+	start(&m, HEAD_BLOCKS + 3 * AG_BLOCKS, end, false);
+	fiber_start_on(reactor_group_get(m.sim.group, owners - 1), &scrubber.start);
+	for (uint64_t blocks = HEAD_BLOCKS + 3 * AG_BLOCKS + 100; blocks < end; blocks += 217) {
+		const uint64_t ino = make_file(&m, "file");
+		fill(&m, ino, 0);
+		assert_int_equal(grow(&m, blocks), 0);
+		fill(&m, ino, MIB(64));
+		if (blocks % 2) {
+			assert_int_equal(reactor_group_run(reactor_group_get(m.sim.group, 0), to_read_only, &m), 0);
+			call_sleep(&m, 20 * NS_PER_MS);
+			assert_int_equal(reactor_group_run(reactor_group_get(m.sim.group, 0), to_read_only, &m), 0);
+		}
+		assert_int_equal(call_unlink(&m, ROOT, "file"), 0);
+		call_forget(&m, ino, 1);
+	}
+	scrubber.end = true;
+	assert_true(reactor_group_sim_run(m.sim.group, scrub_ended, &scrubber));
+	assert_true(scrubber.rounds > 2);
+	machine_stop(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_scrub_beside_growing_and_remounting),
 		cmocka_unit_test(test_every_end_grows),
 		cmocka_unit_test(test_growing_again_and_again),
 		cmocka_unit_test(test_what_is_refused),
