@@ -305,7 +305,8 @@ void alloc_quarantine_release(struct owner *owner)
 	if (!alloc)
 		return;
 	quarantine_release(alloc, &alloc->data, stream_durable_number(owner));
-	quarantine_release(alloc, &alloc->metadata, stream_home_number(owner));
+	quarantine_release(alloc, &alloc->metadata,
+		sabotage(SABOTAGE_EARLY_METADATA) ? stream_durable_number(owner) : stream_home_number(owner));
 }
 
 bool alloc_quarantine_waiting(const struct owner *owner)

@@ -155,7 +155,7 @@ static MAY_WAIT int write_data(struct file_op *file)
 		edge_merge(file, &tail);
 	for (unsigned i = 0; i < file->segment_count; i++)
 		write_whole(file, &file->segments[i]);
-	return file_io_wait(&file->io);
+	return sabotage(SABOTAGE_EARLY_APPLY) ? 0 : file_io_wait(&file->io);
 }
 
 /* ---- apply ---- */
@@ -226,5 +226,6 @@ int file_write_allocating(struct file_op *file)
 		unplan(file, 0);
 		return error;
 	}
-	return apply(file);
+	error = apply(file);
+	return sabotage(SABOTAGE_EARLY_APPLY) && !error ? file_io_wait(&file->io) : error;
 }

@@ -15,7 +15,7 @@
 static MAY_WAIT int flush_device(struct owner *owner)
 {
 	struct fs *fs = owner->fs;
-	if (!fs->volatile_cache)
+	if (!fs->volatile_cache || sabotage(SABOTAGE_NO_OVERWRITE_FLUSH))
 		return 0;
 	const int error = bdev_flush(owner->channel);
 	if (!error)

@@ -126,7 +126,7 @@ static MAY_WAIT int grow(struct file_op *file, uint64_t size, uint32_t mask)
 		if (error)
 			return error;
 		size_change(file, size, mask);
-		error = file_commit(inode, &file->tx, FILE_COMMIT_DATA, NULL);
+		error = file_commit(inode, &file->tx, sabotage(SABOTAGE_LATE_ZERO) ? 0 : FILE_COMMIT_DATA, NULL);
 	} while (error == -EAGAIN);
 	return error;
 }

@@ -234,6 +234,8 @@ static MAY_WAIT int write_all(struct file_op *file)
 
 static MAY_WAIT int write_durable(struct file_op *file, uint32_t flags)
 {
+	if (sabotage(SABOTAGE_EARLY_OSYNC))
+		return 0;
 	const bool all = flags & FS_WRITE_SYNC || FS_OPTION(file->op->owner->fs, sync) ||
 		le32_get(file->inode->disk.flags) & INODE_SYNC;
 	return all || flags & FS_WRITE_DSYNC ? file_sync(file->inode, !all) : 0;

@@ -199,7 +199,10 @@ bool sabotage(enum sabotage what)
 	static const char *const names[SABOTAGE_COUNT] = {"no-group-flush", "early-tail", "no-quarantine", "no-previous-crc",
 		"no-fsync-flush", "early-home", "no-full-image", "split-tx", "early-discard", "punch-short", "exchange-loses",
 		"ignores-flush-error", "ignores-group-error", "ignores-home-error", "ignores-data-error", "forgets-error",
-		"keeps-reservation"};
+		"keeps-reservation",
+		"late-touch", "no-group-crc", "late-flush-counts", "early-apply", "no-overwrite-flush", "early-osync",
+		"early-sync", "no-home-flush", "lazy-state", "early-metadata", "no-orphan", "replay-no-flush", "late-zero",
+		"same-generation", "lost-journal"};
 	const char *wanted = getenv("LANEFS_SABOTAGE");
 	return wanted && strstr(wanted, names[what]);
 }

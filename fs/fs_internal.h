@@ -176,6 +176,21 @@ enum sabotage {
 	SABOTAGE_IGNORES_DATA_ERROR,  /* a failed write of a file's data does */
 	SABOTAGE_FORGETS_ERROR,       /* why the filesystem stopped is not recorded on the device */
 	SABOTAGE_KEEPS_RESERVATION,   /* an operation that fails keeps the blocks that it has allocated */
+	SABOTAGE_LATE_TOUCH,          /* a home write's snapshot opens no new first touch: later changes log their bytes only */
+	SABOTAGE_NO_GROUP_CRC,        /* replay does not check the crc of a group itself */
+	SABOTAGE_LATE_FLUSH_COUNTS,   /* a FLUSH counts for what completed while it was under way */
+	SABOTAGE_EARLY_APPLY,         /* a write is applied before its data is written */
+	SABOTAGE_NO_OVERWRITE_FLUSH,  /* fsync of what was only overwritten in place sends no FLUSH */
+	SABOTAGE_EARLY_OSYNC,         /* an O_SYNC write is answered before it is durable */
+	SABOTAGE_EARLY_SYNC,          /* fsync is answered with the next group that is durable, whatever is in it */
+	SABOTAGE_NO_HOME_FLUSH,       /* no FLUSH between home writes and the state block that moves the tail */
+	SABOTAGE_LAZY_STATE,          /* the state block is written without FUA */
+	SABOTAGE_EARLY_METADATA,      /* freed metadata blocks are reused before the tail has passed them */
+	SABOTAGE_NO_ORPHAN,           /* an unlink does not note the file that is still to be freed */
+	SABOTAGE_REPLAY_NO_FLUSH,     /* no FLUSH between replay and the state block that moves the tail */
+	SABOTAGE_LATE_ZERO,           /* a file may have grown over its old end before what lies behind that is zeroed */
+	SABOTAGE_SAME_GENERATION,     /* the mount generation does not rise */
+	SABOTAGE_LOST_JOURNAL,        /* a journal that ends before what was durable counts as whole */
 	SABOTAGE_COUNT,
 };
 #ifdef LANEFS_SABOTAGE

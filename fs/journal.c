@@ -69,6 +69,8 @@ void journal_checkpoint_wished(struct message *message)
  * it came. The commit fiber calls this when its group (if any) is durable, so parts in groups are. */
 static bool sync_satisfied(const struct journal *journal, const struct sync_request *request)
 {
+	if (sabotage(SABOTAGE_EARLY_SYNC))
+		return true;
 	for (unsigned i = 0; i < journal->fs->owner_count; i++)
 		if (journal->streams[i].head && journal->streams[i].head->arrival <= request->arrival)
 			return false;
@@ -200,8 +202,9 @@ int journal_flush(struct journal *journal)
 	}
 	if (error && !sabotage(SABOTAGE_IGNORES_FLUSH_ERROR))
 		return fs_stop(journal->fs, error, 0, "FLUSH failed");
-	journal->flushed_events = MAX(journal->flushed_events, events);
-	journal->flushed_arrivals = MAX(journal->flushed_arrivals, arrivals);
+	const bool late = sabotage(SABOTAGE_LATE_FLUSH_COUNTS);
+	journal->flushed_events = MAX(journal->flushed_events, late ? journal->events : events);
+	journal->flushed_arrivals = MAX(journal->flushed_arrivals, late ? journal->arrivals : arrivals);
 	return 0;
 }
 
@@ -256,7 +259,8 @@ int journal_run(struct fs *fs)
 {
 	struct journal *journal = fs->journal;
 	journal->state.clean = le32_set(0);
-	journal->state.mount_generation = le64_set(le64_get(journal->state.mount_generation) + 1);
+	if (!sabotage(SABOTAGE_SAME_GENERATION))
+		journal->state.mount_generation = le64_set(le64_get(journal->state.mount_generation) + 1);
 	const int error = state_write(journal);
 	if (error)
 		return error;

@@ -20,7 +20,8 @@ static MAY_WAIT int state_write_tail(struct journal *journal, const struct targe
 	block_header_init(state, BLOCK_STATE, block, le64_get(fs->super.fsid), 0);
 	memcpy(journal->state_buffer, state, sizeof(*state));
 	block_seal(journal->state_buffer, journal->durable_sequence);
-	const int error = bdev_write(journal->owner->channel, journal->state_buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE, IO_FUA);
+	const int error = bdev_write(journal->owner->channel, journal->state_buffer, block << FS_BLOCK_SHIFT, FS_BLOCK_SIZE,
+		sabotage(SABOTAGE_LAZY_STATE) ? 0 : IO_FUA);
 	if (error)
 		return fs_stop(fs, error, block, "state block write failed");
 	journal->state_generation = generation;
@@ -99,7 +100,7 @@ static MAY_WAIT int checkpoint(struct journal *journal)
 		error = reactor_call(fs->owners[i]->reactor, home_run, fs->owners[i]);
 	if (!error && target->sequence + 1 == journal->tail_sequence)
 		return 0;
-	if (!error)
+	if (!error && !sabotage(SABOTAGE_NO_HOME_FLUSH))
 		error = journal_flush(journal);
 	if (error)
 		return error;

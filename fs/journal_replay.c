@@ -142,7 +142,7 @@ static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool
 		return error;
 	const le32_t crc = group->crc;
 	group->crc = le32_set(0);
-	*out_good = fs_crc32c(0, group, length) == le32_get(crc);
+	*out_good = fs_crc32c(0, group, length) == le32_get(crc) || sabotage(SABOTAGE_NO_GROUP_CRC);
 	group->crc = crc;
 	return 0;
 }
@@ -231,7 +231,7 @@ static MAY_WAIT int follow_chain(struct replay *replay)
 		result->next_sequence++;
 		result->groups++;
 	}
-	if (result->next_sequence - 1 >= result->durable_sequence)
+	if (result->next_sequence - 1 >= result->durable_sequence || sabotage(SABOTAGE_LOST_JOURNAL))
 		return 0;
 	snprintf(replay->message, replay->message_size,
 		"%s: the journal ends at group %" PRIu64 " but %" PRIu64 " was durable: lost journal, run fsck.lanefs",
@@ -273,7 +273,7 @@ int replay_write_home(struct fs *fs, struct replay_image_table *table, uint64_t 
 		}
 	const int last = io_group_wait(&group);
 	error = error ? error : last;
-	if (!error)
+	if (!error && !sabotage(SABOTAGE_REPLAY_NO_FLUSH))
 		error = bdev_flush(channel);
 	free(ios);
 	if (error)

@@ -183,7 +183,7 @@ static MAY_WAIT int link_prepare(struct tx_part *part, struct change *change)
 		error = inode_lookup_reserve(part->owner);
 	if (error)
 		return error;
-	link->uses_orphan = crosses_zero(link);
+	link->uses_orphan = crosses_zero(link) && !(link->action == LINK_DROP && sabotage(SABOTAGE_NO_ORPHAN));
 	if (link->uses_orphan) {
 		orphan_change_init(&link->orphan, inode, link->action == LINK_DROP);
 		error = link->orphan.change.prepare(part, &link->orphan.change);

@@ -370,7 +370,8 @@ static void record_touched(struct tx_part *part, const struct touched *touched)
 	unsigned changed = 0;
 	for (unsigned i = 0; i < touched->range_count; i++)
 		changed += touched->range[i].end - touched->range[i].start + (unsigned)sizeof(struct journal_record);
-	const bool full = (!buf->logged && !sabotage(SABOTAGE_NO_FULL_IMAGE)) || changed >= FS_BLOCK_SIZE || buf->fresh;
+	const bool late = sabotage(SABOTAGE_NO_FULL_IMAGE) || (sabotage(SABOTAGE_LATE_TOUCH) && buf->last_part);
+	const bool full = (!buf->logged && !late) || changed >= FS_BLOCK_SIZE || buf->fresh;
 	if (full) {
 		record(part->journal_part, buf, 0, FS_BLOCK_SIZE);
 	} else {

@@ -256,8 +256,12 @@ static void sequence_run(struct sequences *sequences, uint64_t number)
 		sequences->senseless++;
 		return;
 	}
-	if (sim_fsck(crash->memory, crash->options.size, false, "without any cut"))
-		sim_fail("sequences: the filesystem is damaged without any cut (sequence %" PRIu64 ")", number);
+	if (sim_fsck(crash->memory, crash->options.size, false, "without any cut")) {
+		fprintf(stderr, "sequence %" PRIu64 ": the filesystem is damaged without any cut\n", number);
+		sequence_print(sequences);
+		crash->stats.violations++;
+		return;
+	}
 	static const struct crash_judge judges = {.judge = judge, .promised = promised, .violated = violated};
 	struct crash_judge mine = judges;
 	mine.arg = sequences;
