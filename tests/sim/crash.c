@@ -55,6 +55,7 @@ void crash_create(struct crash *crash, const struct crash_options *options)
 	crash->touched = calloc(div_round_up(options->size / FS_BLOCK_SIZE, 64), sizeof(crash->touched[0]));
 	const struct sim_options sim = {.owners = options->owners, .seed = 1, .memory = crash->memory, .size = options->size};
 	sim_create(&crash->sim, &sim);
+	crash->sim.recording = true;
 	if (!crash->touched || reactor_group_run(reactor_group_get(crash->sim.group, 0), create_devices, crash))
 		sim_fail("crash: cannot create the devices");
 }
@@ -63,6 +64,7 @@ void crash_destroy(struct crash *crash)
 {
 	if (reactor_group_run(reactor_group_get(crash->sim.group, 0), remove_devices, crash))
 		sim_fail("crash: devices do not go away");
+	crash->sim.recording = false;
 	sim_destroy(&crash->sim);
 	munmap(crash->memory, crash->options.size);
 	for (unsigned i = 0; i < CRASH_DEPTH; i++)
@@ -84,6 +86,8 @@ struct bdev *crash_record(struct crash *crash) { return sim_bdev(&crash->sim, "r
 
 static int mount_on(struct crash *crash, const char *device, const struct fs_mount_options *options, uint64_t seed)
 {
+	while (reactor_group_sim_step(crash->sim.group)) /* the last ends of what ran before */
+		;
 	reactor_group_sim_restart(crash->sim.group, seed);
 	bdev_record_clear(sim_bdev(&crash->sim, device));
 	crash->sim.device = device;
