@@ -188,8 +188,8 @@ static int summary_print(struct scrub_view *view, struct json_object *news)
 		(long long)json_number(news, "directories"), (long long)json_number(news, "blocks"),
 		(long long)json_number(news, "blocks_ahead"), format_bytes((uint64_t)json_number(news, "data_bytes"), data),
 		(long long)findings, findings == 1 ? "" : "s",
-		(long long)(strcmp(state, "running") ? json_number(news, "end") : (int64_t)time(NULL)) -
-			(long long)json_number(news, "begin"));
+		(long long)((uint64_t)(strcmp(state, "running") ? json_number(news, "end") : (int64_t)time(NULL)) -
+			(uint64_t)json_number(news, "begin")));
 	if (findings)
 		printf("%s: nothing was changed; unmount it and run fsck.lanefs -y\n", directory);
 	return findings || !strcmp(state, "failed") || !strcmp(state, "cancelled") ? CONTROL_EXIT_FAILED : CONTROL_EXIT_OK;

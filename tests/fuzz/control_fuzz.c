@@ -134,6 +134,8 @@ static const struct {
 	{control_emu, {"emu", "/", "stats"}},
 	{control_emu, {"emu", "/", "rules"}},
 	{control_log_level, {"log-level", "/"}},
+	{control_scrub, {"scrub", "/proc/self/ns", "--status"}}, /* a small folder: it is looked through */
+	{control_scrub, {"scrub", "/proc/self/ns", "--cancel"}},
 	{control_scrub, {"scrub", "/", "--status"}},
 };
 
