@@ -20,7 +20,7 @@ struct phase {
 	uint32_t end;                   /* groups from here on do not count any more: one in front failed */
 	bool failed;                    /* no memory for a job */
 	bool progressing;               /* somebody is in the caller's progress */
-	bool summing;                   /* somebody adds its sums to fsck's */
+	bool locked;                    /* somebody copies fsck, or adds its sums to it */
 };
 
 /* Whoever finds another one at it leaves it to that one. */
@@ -33,25 +33,34 @@ static void phase_progress(struct phase *phase)
 	__atomic_store_n(&phase->progressing, false, __ATOMIC_RELEASE);
 }
 
+/* A handful of instructions, twice in a job: whoever finds another one at it spins. */
+static void phase_lock(struct phase *phase)
+{
+	while (__atomic_exchange_n(&phase->locked, true, __ATOMIC_ACQUIRE))
+		;
+}
+
+static void phase_unlock(struct phase *phase) { __atomic_store_n(&phase->locked, false, __ATOMIC_RELEASE); }
+
 /* A context like the caller's, with its sums at zero. NULL without memory. */
-static struct fsck *job_create(const struct fsck *from, struct fsck_result *out)
+static struct fsck *job_create(struct phase *phase, struct fsck_result *out)
 {
 	struct fsck *job = malloc(sizeof(*job));
 	if (!job)
 		return NULL;
-	memcpy(job, from, offsetof(struct fsck, line));
+	phase_lock(phase);
+	memcpy(job, phase->fsck, offsetof(struct fsck, line));
+	phase_unlock(phase);
 	*out = (struct fsck_result){0};
 	job->out = out;
 	job->used_inodes = job->free_blocks = 0;
 	return job;
 }
 
-/* A handful of additions, once per job and phase: whoever finds another one at it spins. */
 static void job_sum(struct phase *phase, const struct fsck *job)
 {
 	struct fsck *fsck = phase->fsck;
-	while (__atomic_exchange_n(&phase->summing, true, __ATOMIC_ACQUIRE))
-		;
+	phase_lock(phase);
 	fsck->out->files += job->out->files;
 	fsck->out->directories += job->out->directories;
 	fsck->out->blocks_used += job->out->blocks_used;
@@ -62,7 +71,7 @@ static void job_sum(struct phase *phase, const struct fsck *job)
 	fsck->clashed |= job->clashed;
 	if (!fsck->io->finding) /* otherwise counted as they are passed on */
 		fsck->out->findings += job->out->findings;
-	__atomic_store_n(&phase->summing, false, __ATOMIC_RELEASE);
+	phase_unlock(phase);
 }
 
 static void end_lower(struct phase *phase, uint32_t end)
@@ -76,7 +85,7 @@ static void job_run(void *arg)
 {
 	struct phase *phase = arg;
 	struct fsck_result out;
-	struct fsck *job = job_create(phase->fsck, &out);
+	struct fsck *job = job_create(phase, &out);
 	if (!job) {
 		__atomic_store_n(&phase->failed, true, __ATOMIC_RELAXED);
 		return;
