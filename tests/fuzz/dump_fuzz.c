@@ -118,13 +118,15 @@ static void ask(bool raw, const char *structure, const char *operand)
 
 static void ask_number(const struct fuzz_recipe *recipe, unsigned which, unsigned number)
 {
-	static const char *const paths[] = {"/", "/directory", "/directory/tree", "/names/first", "/deep/down/deep", "/directory/xattrs"};
+	static const char *const paths[] = {
+		"/", "/directory", "/directory/tree", "/names/first", "/deep/down/deep", "/directory/xattrs"};
 	const struct fuzz_base *base = fuzz_base(recipe->base);
 	const bool raw = recipe->flags & 1;
 	const unsigned type = 1 + number % (BLOCK_TYPE_COUNT - 1);
 	const uint64_t ino = number % 5 ? base->ino[number % base->inodes] : number;
 	char text[32];
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)(which < 4 ? ino : which < 6 ? number % 8 : number % FUZZ_IMAGE_BLOCKS));
+	const uint64_t operand = which < 4 ? ino : which < 6 ? number % 8 : number % FUZZ_IMAGE_BLOCKS;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)operand);
 	switch (which) {
 	case 0:
 	case 1: ask(raw, "inode", text); break;

@@ -3,9 +3,10 @@
  * Hostile images into the checker and the repair. Input: fuzz_image.h; flags: bit 0 trust a copy of the superblock, bit 1 some
  * blocks cannot be read, bit 2 mount it in the end, bit 3 check with several jobs; the rest: numbers of those blocks
  * (2 bytes each).
- * What must hold: a check ends and writes nothing, and says the same, word for word, with several jobs; repair -p either refuses and writes nothing, or leaves nothing to find;
- * repair -y leaves nothing to find, and run again drops nothing; what had no finding loses nothing; what was repaired can
- * be mounted and worked on, and is still without damage then.
+ * What must hold: a check ends and writes nothing, and says the same, word for word, with several jobs; repair -p either
+ * refuses and writes nothing, or leaves nothing to find; repair -y leaves nothing to find, and run again drops nothing; what
+ * had no finding loses nothing; what was repaired can be mounted, looked at and worked on without a bad block, and is still
+ * without damage then.
  * Covers: mkfs/fsck.c mkfs/fsck_super.c mkfs/fsck_journal.c mkfs/fsck_ag.c mkfs/fsck_map.c mkfs/fsck_inode.c mkfs/fsck_tree.c
  *   mkfs/fsck_xattr.c mkfs/fsck_dir.c mkfs/fsck_links.c mkfs/repair*.c
  */
@@ -14,7 +15,8 @@
 #include <string.h>
 
 #include "mkfs/fsck.h"
-#include "tests/fuzz/fuzz_image.h"
+#include "reactor/memory.h"
+#include "tests/fuzz/fuzz_tour.h"
 
 enum { UNREADABLE_MAX = 4 };
 enum flag { TRUST_COPY = 1, UNREADABLE = 2, MOUNT = 4, JOBS = 8 };
@@ -180,8 +182,13 @@ static void mount_it(struct image *image, bool two)
 	struct machine machine = {.sim = *fuzz_sim(two ? 2 : 1), .memory = image->memory, .size = FUZZ_IMAGE_BYTES,
 		.owners = two ? 2 : 1, .cred = {.uid = 1000, .gid = 1000}};
 	const struct fs_mount_options options = {.requests_max = 16, .inodes_max = 512};
+	static struct fuzz_tour tour;
 	struct fs_entry directory, file;
+	struct fs_status status;
+	if (!tour.buffer)
+		tour.buffer = dma_zalloc(FUZZ_TOUR_BYTES, 4096);
 	FUZZ_REQUIRE(sim_mount(&machine.sim, &options) == 0, "mount after the repair: %s", machine.sim.message);
+	fuzz_tour(&machine, &tour);
 	if (call_create(&machine, FS_ROOT_INODE, "after the repair", S_IFDIR | 0755, &directory) == 0 &&
 		call_create(&machine, directory.ino, "file", S_IFREG | 0644, &file) == 0) {
 		(void)call_write(&machine, file.ino, data, 100, sizeof(data));
@@ -189,7 +196,9 @@ static void mount_it(struct image *image, bool two)
 		(void)call_rename(&machine, directory.ino, "file", FS_ROOT_INODE, "moved", 0);
 		(void)call_rmdir(&machine, FS_ROOT_INODE, "after the repair");
 	}
+	fs_get_status(machine.sim.fs, &status);
 	const int error = sim_unmount(&machine.sim);
+	FUZZ_REQUIRE(!status.corrupt_blocks, "the mount finds a bad block where the checker finds nothing");
 	FUZZ_REQUIRE(!error, "unmount after the repair: error %d", error);
 	check_clean(image, "after the repair and some work");
 }

@@ -199,8 +199,9 @@ static int image_write(void *arg, uint64_t block, const void *data)
 {
 	const size_t body = sizeof(struct block_header);
 	FUZZ_REQUIRE(block < FUZZ_IMAGE_BLOCKS, "block %llu is written", (unsigned long long)block);
-	FUZZ_REQUIRE(!replaying || (mounted[block] && !memcmp(mounted[block] + body, (const uint8_t *)data + body, FS_BLOCK_SIZE - body)),
-		"block %llu: the repair replays something else than the mount", (unsigned long long)block);
+	const bool same =
+		mounted[block] && !memcmp(mounted[block] + body, (const uint8_t *)data + body, FS_BLOCK_SIZE - body);
+	FUZZ_REQUIRE(!replaying || same, "block %llu: the repair replays something else than the mount", (unsigned long long)block);
 	written[block] = true;
 	memcpy((uint8_t *)arg + block * FS_BLOCK_SIZE, data, FS_BLOCK_SIZE);
 	return 0;
@@ -257,7 +258,8 @@ static void compare_replays(uint8_t *image)
 	if (!result.findings) {
 		replaying = true;
 		memset(written, 0, sizeof(written));
-		FUZZ_REQUIRE(fsck_repair(&repair_options, &repair_io, &repaired) == 0 && !repaired.refused, "the repair refuses what is intact");
+		const int error = fsck_repair(&repair_options, &repair_io, &repaired);
+		FUZZ_REQUIRE(!error && !repaired.refused, "the repair refuses what is intact: error %d", error);
 	}
 }
 

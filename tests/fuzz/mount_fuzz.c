@@ -12,109 +12,24 @@
 #include <sys/mman.h>
 
 #include "reactor/memory.h"
-#include "tests/fuzz/fuzz_image.h"
+#include "tests/fuzz/fuzz_tour.h"
 
-enum { BUFFER_BYTES = 64 << 10, VISITS_MAX = 40, DIRECTORIES_MAX = 12, OPERATIONS_MAX = 24, OPERATION_BYTES = 4 };
+enum { OPERATIONS_MAX = 24, OPERATION_BYTES = 4 };
 enum flag { TWO_OWNERS = 1, READ_ONLY = 2, DISCARD = 4, NOATIME = 8 };
 
-struct visit {
-	uint64_t ino, directory;
-	unsigned type;
-	char name[FS_NAME_MAX + 1];
-};
-static struct visit visit[VISITS_MAX];
-static unsigned visits;
-static uint64_t directory_at_hand;
+static struct fuzz_tour tour;
 static uint8_t *buffer;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	fuzz_image_init();
-	buffer = dma_zalloc(BUFFER_BYTES + 4096, 4096);
+	buffer = tour.buffer = dma_zalloc(FUZZ_TOUR_BYTES, 4096);
 	return 0;
 }
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
 {
 	return fuzz_image_mutate(data, size, size_max, seed);
-}
-
-/* ---- looking ---- */
-
-static bool note_entry(const struct fs_dirent *dirent, void *arg)
-{
-	if (visits == VISITS_MAX)
-		return false;
-	FUZZ_REQUIRE(dirent->name.length <= FS_NAME_MAX, "a name of %u bytes", dirent->name.length);
-	if (dirent->cookie <= FS_COOKIE_DOTDOT)
-		return true;
-	struct visit *one = &visit[visits++];
-	one->ino = dirent->ino;
-	one->directory = directory_at_hand;
-	one->type = dirent->type;
-	memcpy(one->name, dirent->name.bytes, dirent->name.length);
-	one->name[dirent->name.length] = 0;
-	return true;
-}
-
-struct list_call {
-	struct fs *fs;
-	uint64_t ino;
-	uint32_t length;
-};
-
-static MAY_WAIT int list_xattrs(void *arg)
-{
-	struct list_call *call = arg;
-	const struct fs_cred cred = {.privileged = true};
-	return fs_xattr_list(call->fs, call->ino, &cred, (char *)buffer, BUFFER_BYTES, &call->length);
-}
-
-static void look_at(struct machine *machine, const struct visit *one)
-{
-	struct fs_attr attr;
-	struct fs_entry entry;
-	uint32_t length;
-	unsigned link_length = 0;
-	uint64_t place;
-	struct list_call list = {.fs = machine->sim.fs, .ino = one->ino};
-	(void)call_lookup(machine, one->directory, one->name, &entry);
-	(void)call_getattr(machine, one->ino, &attr);
-	(void)call_read(machine, one->ino, buffer, 0, BUFFER_BYTES, &length);
-	if (call_readlink(machine, one->ino, (char *)buffer, &link_length) == 0)
-		FUZZ_REQUIRE(link_length <= FS_SYMLINK_MAX, "a target of %u bytes", link_length);
-	if (sim_on(&machine->sim, one->ino, list_xattrs, &list) == 0) {
-		FUZZ_REQUIRE(list.length <= BUFFER_BYTES, "a list of %u bytes", list.length);
-		for (uint32_t at = 0, names = 0; at < list.length && names < 4; at += (uint32_t)strlen((char *)buffer + at) + 1, names++) {
-			char name[300];
-			snprintf(name, sizeof(name), "%s", (char *)buffer + at);
-			(void)call_getxattr(machine, one->ino, name, buffer + BUFFER_BYTES / 2, BUFFER_BYTES / 2, &length);
-		}
-	}
-	(void)call_seek(machine, one->ino, 4 /* SEEK_HOLE */, 0, &place);
-	(void)call_seek(machine, one->ino, 3 /* SEEK_DATA */, 5000, &place);
-}
-
-/* Directories breadth first, each once. */
-static void look_around(struct machine *machine)
-{
-	uint64_t directory[DIRECTORIES_MAX] = {FS_ROOT_INODE};
-	unsigned count = 1;
-	visits = 0;
-	for (unsigned next = 0; next < count; next++) {
-		unsigned first = visits;
-		directory_at_hand = directory[next];
-		(void)call_readdir(machine, directory_at_hand, 0, next % 2, note_entry, NULL);
-		for (; first < visits; first++) {
-			bool known = visit[first].type != 4 /* DT_DIR */ || count == DIRECTORIES_MAX;
-			for (unsigned at = 0; at < count && !known; at++)
-				known = directory[at] == visit[first].ino;
-			if (!known)
-				directory[count++] = visit[first].ino;
-		}
-	}
-	for (unsigned i = 0; i < visits; i++)
-		look_at(machine, &visit[i]);
 }
 
 /* ---- working: answers do not matter ---- */
@@ -130,14 +45,15 @@ static void work_on_data(struct machine *machine, unsigned which, uint64_t ino, 
 	case 3: (void)call_fallocate(machine, ino, (int)(much % 4) == 2 ? 3 : much & 1 ? 1 : 16, much * 64, 30000); break;
 	case 4: (void)call_fsync(machine, ino, much & 1); break;
 	case 5: (void)call_setattr(machine, ino, &attr, FS_SET_MODE | FS_SET_UID | FS_SET_GID, &attr); break;
-	case 6: (void)call_copy(machine, ino, 0, visit[much % visits].ino, much & 0xf000, 20000, &copied); break;
+	case 6: (void)call_copy(machine, ino, 0, tour.visit[much % tour.visits].ino, much & 0xf000, 20000, &copied); break;
 	case 7: (void)call_setxattr(machine, ino, much & 1 ? "user.new" : "user.number-3", buffer, (uint32_t)much % 9000); break;
 	case 8: (void)call_setxattr(machine, ino, "user.small", buffer, (uint32_t)much % 64); break;
 	default: (void)call_removexattr(machine, ino, much & 1 ? "user.large" : "user.number-5");
 	}
 }
 
-static void work_on_names(struct machine *machine, unsigned which, const struct visit *one, const struct visit *other, unsigned much)
+static void work_on_names(struct machine *machine, unsigned which, const struct fuzz_visit *one,
+	const struct fuzz_visit *other, unsigned much)
 {
 	struct fs_entry entry;
 	char name[256];
@@ -161,9 +77,9 @@ static void work(struct machine *machine, const struct fuzz_recipe *recipe)
 {
 	const uint8_t *data = recipe->rest;
 	unsigned operations = (unsigned)MIN(recipe->rest_size / OPERATION_BYTES, (size_t)OPERATIONS_MAX);
-	for (; visits && operations > 0; operations--, data += OPERATION_BYTES) {
+	for (; tour.visits && operations > 0; operations--, data += OPERATION_BYTES) {
 		const unsigned which = data[0] % 22, much = data[2] | (unsigned)data[3] << 8;
-		const struct visit *one = &visit[data[1] % visits], *other = &visit[much % visits];
+		const struct fuzz_visit *one = &tour.visit[data[1] % tour.visits], *other = &tour.visit[much % tour.visits];
 		if (which < 10)
 			work_on_data(machine, which, one->ino, much);
 		else if (which < 21)
@@ -190,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		FUZZ_REQUIRE(recipe.patch_count, "a good image is refused: %s", machine.sim.message);
 		return 0;
 	}
-	look_around(&machine);
+	fuzz_tour(&machine, &tour);
 	work(&machine, &recipe);
 	(void)call_statfs(&machine);
 	const int error = sim_unmount(&machine.sim);
