@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The verifiers of all block types. Input: byte 0 chooses a good block (enum sample), byte 1 whether the checksum is made good
- * again (bit 0), then patches: offset (2 bytes), length - 1 (1 byte, below 32 counts), the bytes.
+ * again (bit 0) and whether records fill the whole block (bit 1), then patches: offset (2 bytes), length - 1 (1 byte, below 32 counts), the bytes.
  * No verifier reads outside of the block, whatever stands in it; a block without a checksum that fits is never good; and what is
  * good keeps what the code that uses it goes by: records end where the block says, and fsck's own rules of one record hold.
  * Covers: fs/verify.c fs/verify_inode.c fs/verify_records.c fs/verify_super.c
@@ -16,6 +16,31 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	FUZZ_REQUIRE(samples_init() == 0, "no samples");
 	return 0;
+}
+
+/* Repeats the first record of a list up to the end of the block: only a full list makes a verifier come near it. */
+static void fill(uint8_t *block)
+{
+	struct tree_node *node = (struct tree_node *)block;
+	struct xattr_block *xattrs = (struct xattr_block *)block;
+	const unsigned type = le16_get(node->header.type);
+	uint8_t *records = node->payload;
+	unsigned step = sizeof(struct disk_extent), count = 1;
+	if (type == BLOCK_DIR_NODE && !le16_get(node->level))
+		step = dirent_bytes(((struct disk_dirent *)records)->name_length);
+	else if (type == BLOCK_XATTR)
+		step = (unsigned)fsck_xattr_bytes((const struct disk_xattr *)records, FS_NODE_BYTES);
+	else if (type != BLOCK_EXTENT_NODE || le16_get(node->level))
+		return;
+	for (unsigned at = step; at + step <= FS_NODE_BYTES; at += step, count++) {
+		memcpy(records + at, records, step);
+		le64_t *first = (le64_t *)(records + at); /* the key of an entry, the logical block of an extent */
+		const uint32_t length = le32_get(((struct disk_extent *)records)->length);
+		if (type != BLOCK_XATTR)
+			*first = le64_set(le64_get(*first) + (type == BLOCK_DIR_NODE ? count : (uint64_t)count * length));
+	}
+	*(type == BLOCK_XATTR ? &xattrs->count : &node->count) = le16_set((uint16_t)count);
+	*(type == BLOCK_XATTR ? &xattrs->bytes : &node->bytes) = le16_set((uint16_t)(count * step));
 }
 
 static void patch(uint8_t *block, const uint8_t *data, size_t size)
@@ -115,12 +140,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* On the heap and no longer than the block, so that a read behind it is seen. */
 	uint8_t *block = aligned_alloc(8, FS_BLOCK_SIZE);
 	sample_fill(sample, block);
+	if (data[1] & 2)
+		fill(block);
 	patch(block, data + 2, size - 2);
 	if (data[1] & 1)
 		block_seal(block, le64_get(((struct block_header *)block)->sequence));
 	const char *bad = block_verify(&sample_image.super, block, sample_place(sample), sample_type(sample), BLOCK_OWNER_ANY, true);
 	const uint32_t crc = le32_get(((struct block_header *)block)->crc);
 	FUZZ_REQUIRE(bad || crc == block_crc(block), "a block with a wrong checksum is good");
+	FUZZ_REQUIRE(!bad || size > 2 || !(data[1] & 1), "a good block has a bad %s", bad);
 	if (!bad)
 		use(block);
 	free(block);
