@@ -22,8 +22,8 @@
  * its lock sees to that. Whoever is killed at whatever moment leaves a device in order; when both are, or one is after
  * {"go"}, programs see ENOTCONN as after any crash.
  *
- * The whole of it runs in the control thread, which does nothing else meanwhile; signals wait in their fd, and one that came
- * is told to the successor.
+ * But for the checkpoint, the whole of it runs in the control thread, which does nothing else meanwhile; signals wait in their
+ * fd, and one that came is told to the successor.
  */
 #include <errno.h>
 #include <poll.h>
@@ -44,6 +44,7 @@ enum {
 	BEGIN_MS = 60000,      /* the successor starts its reactors and takes its memory */
 	PAUSE_MS = 10000,      /* for requests under way; then all goes on as before */
 	READY_MS = 30000,      /* the successor opens the device */
+	LEAVE_MS = 30000,      /* for leaving and closing the device; then nobody serves any more */
 	GONE_MS = 5000,        /* a successor that failed ends; then it is killed */
 };
 
@@ -158,16 +159,16 @@ static void take_connection(struct daemon *daemon)
 	log_info("%s: process %d is about to take over", daemon->config->directory, (int)peer.pid);
 }
 
-int handover_fd(const struct daemon *daemon) { return daemon->handover.socket; }
+int handover_fd(const struct daemon *daemon) { return daemon->handover.begun ? -1 : daemon->handover.socket; }
 
 int64_t handover_due_ms(const struct daemon *daemon)
 {
-	return daemon->handover.asked ? 0 : daemon->handover.socket >= 0 ? daemon->handover.deadline_ms : INT64_MAX;
+	return daemon->handover.asked ? 0 : handover_fd(daemon) >= 0 ? daemon->handover.deadline_ms : INT64_MAX;
 }
 
 /* ---- leaving: in fibers of reactor 0 ---- */
 
-static MAY_WAIT int checkpoint(void *arg) { return fs_checkpoint(((struct daemon *)arg)->fs); }
+static MAY_WAIT int checkpoint(struct daemon_task *task) { return fs_checkpoint(task->daemon->fs); }
 
 static MAY_WAIT int pause_front(void *arg)
 {
@@ -208,11 +209,11 @@ static int leave_device(struct daemon *daemon, const char **why)
 	fuse_front_destroy(daemon->front);
 	daemon->front = NULL;
 	*why = "the filesystem cannot be left in order";
-	error = task_run(daemon, leave, -1);
-	if (task_run(daemon, daemon_target_close, -1))
+	error = task_run(daemon, leave, LEAVE_MS);
+	if (!daemon->stuck && task_run(daemon, daemon_target_close, LEAVE_MS))
 		log_warn("%s: the device was not closed in time", daemon->config->target);
 	daemon->bdev_name[0] = '\0';
-	if (tasks_drain(daemon, true, PAUSE_MS))
+	if (!daemon->stuck && tasks_drain(daemon, true, LEAVE_MS))
 		error = -ETIMEDOUT;
 	atomic_store(&daemon->device_events, 0); /* that it left is no news */
 	return error;
@@ -249,10 +250,11 @@ static void see_it_off(struct daemon *daemon)
 
 static void serve_again(struct daemon *daemon)
 {
-	int error;
+	int error = daemon->stuck ? -ETIMEDOUT : 0;
 
 	daemon->message[0] = '\0';
-	error = daemon_start_device(daemon);
+	if (!error)
+		error = daemon_start_device(daemon);
 	if (!error)
 		error = daemon_start_filesystem(daemon);
 	if (!error)
@@ -309,21 +311,29 @@ static int say_go(struct daemon *daemon)
 }
 
 /* Everything runs, and nothing has been touched. */
-static const char *prepare(struct daemon *daemon, int *error)
+static const char *changed(const struct daemon *daemon)
 {
-	struct handover_facts *now = malloc(sizeof(*now));
-	const char *why = now ? refusal(daemon) : "no memory";
+	const char *why = refusal(daemon);
+	struct handover_facts *now = why ? NULL : malloc(sizeof(*now));
 
-	if (now)
-		facts_fill(daemon, now);
-	if (!why && memcmp(now, daemon->handover.facts, sizeof(*now)))
-		why = "its options have changed meanwhile: try again";
-	free(now);
 	if (why)
 		return why;
-	*error = task_run(daemon, checkpoint, -1);
-	if (*error)
-		return "its checkpoint fails";
+	if (!now)
+		return "no memory";
+	facts_fill(daemon, now);
+	if (memcmp(now, daemon->handover.facts, sizeof(*now)))
+		why = "its options have changed meanwhile: try again";
+	free(now);
+	return why;
+}
+
+static const char *prepare(struct daemon *daemon, int *error)
+{
+	const char *why = changed(daemon);
+
+	*error = why ? 0 : daemon->handover.checkpoint.result;
+	if (why || *error)
+		return why ? why : "its checkpoint fails";
 	daemon->handover.quiet = true;
 	daemon->handover.paused_ms = daemon_now_ms();
 	*error = task_run(daemon, pause_front, -1);
@@ -367,16 +377,37 @@ static void hand_over(struct daemon *daemon)
 	serve_again(daemon);
 }
 
-static void begin_arrived(struct daemon *daemon)
+static void checkpoint_done(struct daemon_task *task)
 {
-	struct json_object *message;
+	struct daemon *daemon = task->daemon;
 
-	if (handover_receive(daemon->handover.socket, 0, &message, NULL) == 0 && json_object_object_get_ex(message, "begin", NULL)) {
-		hand_over(daemon);
-		json_object_put(message);
-	}
+	hand_over(daemon);
 	free(daemon->handover.state.legacy.counts);
 	let_go(daemon);
+}
+
+/* The checkpoint first, while all is served: it may take long, and what it finds is better known before anything is stopped. */
+static void begin_arrived(struct daemon *daemon)
+{
+	struct handover *handover = &daemon->handover;
+	struct json_object *message = NULL;
+	const char *why;
+
+	if (handover_receive(handover->socket, 0, &message, NULL) || !json_object_object_get_ex(message, "begin", NULL)) {
+		json_object_put(message);
+		let_go(daemon);
+		return;
+	}
+	json_object_put(message);
+	why = changed(daemon);
+	if (why) {
+		note_error(daemon, 0, why, "goes on as before");
+		let_go(daemon);
+		return;
+	}
+	handover->begun = true;
+	handover->checkpoint = (struct daemon_task){.run = checkpoint, .done = checkpoint_done};
+	task_start(daemon, &handover->checkpoint);
 }
 
 void handover_look(struct daemon *daemon, bool readable)
@@ -385,6 +416,6 @@ void handover_look(struct daemon *daemon, bool readable)
 		take_connection(daemon);
 	else if (readable)
 		begin_arrived(daemon);
-	else if (daemon->handover.socket >= 0 && daemon_now_ms() >= daemon->handover.deadline_ms)
+	else if (handover_fd(daemon) >= 0 && daemon_now_ms() >= daemon->handover.deadline_ms)
 		let_go(daemon);
 }

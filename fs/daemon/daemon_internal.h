@@ -156,6 +156,8 @@ struct handover {
 	pid_t pid;
 	int64_t deadline_ms;            /* until it begins */
 	struct handover_facts *facts;   /* as it was told */
+	bool begun;                     /* the connection is not listened to */
+	struct daemon_task checkpoint;
 	bool quiet;                     /* under way: the control socket is not served */
 	int64_t paused_ms;              /* since then requests wait */
 	struct fuse_front_agreement agreement;
