@@ -35,7 +35,7 @@ static struct {
 } limits[LIMIT_STATEMENTS];
 static unsigned limit_lines = LIMIT_LINES, limit_seconds = LIMIT_SECONDS;
 
-/* Set once by log_use_syslog. */
+/* Set once by log_open_syslog. */
 static int syslog_fd = -1;
 static char syslog_identity[32];
 
@@ -75,17 +75,27 @@ static void sink_syslog(enum log_level level, const char *line, void *arg)
 	(void)sent;
 }
 
-void log_use_syslog(const char *identity)
+int log_open_syslog(const char *identity)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 	snprintf(syslog_identity, sizeof(syslog_identity), "%s", identity);
-	if (syslog_fd < 0)
-		syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (syslog_fd < 0 || connect(syslog_fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
-		log_warn("log: /dev/log cannot be reached (errno %d); lines stay on stderr", errno);
-		return;
+	if (syslog_fd >= 0)
+		return 0;
+	const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+		const int err = -errno;
+		if (fd >= 0)
+			close(fd);
+		return err;
 	}
-	log_set_sink(sink_syslog, NULL);
+	syslog_fd = fd;
+	return 0;
+}
+
+void log_use_syslog(void)
+{
+	if (syslog_fd >= 0)
+		log_set_sink(sink_syslog, NULL);
 }
 
 void log_set_limit(unsigned lines, unsigned seconds)

@@ -18,7 +18,10 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* NULL restores stderr. */
 void log_set_sink(log_sink_fn sink, void *arg);
-void log_use_syslog(const char *identity);
+/* The socket to the logger: made early, while sockets may be made. -errno. */
+int log_open_syslog(const char *identity) MUST_CHECK;
+/* From here on. Without log_open_syslog, or when that failed, lines stay where they went. */
+void log_use_syslog(void);
 /* Lines that one statement may make within so many seconds; 0 lines: the default, 30 in 60. For tests. */
 void log_set_limit(unsigned lines, unsigned seconds);
 void log_write(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);

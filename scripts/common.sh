@@ -4,7 +4,7 @@
 # What the build needs (Debian 12). libdpdk is linked statically, its environment layer only.
 build_packages="gcc libc6-dev pkg-config meson ninja-build libdpdk-dev libnuma-dev libbsd-dev libfdt-dev liburing-dev
 	liburcu-dev libfuse3-dev fuse3 libjson-c-dev libisal-dev libxxhash-dev libblkid-dev libmount-dev uuid-dev
-	libcap-dev libcmocka-dev libncurses-dev"
+	libcap-dev libseccomp-dev libcmocka-dev libncurses-dev"
 
 # What the tests need on top.
 test_packages="clang llvm libclang-rt-14-dev gdb python3 rsync git sqlite3 fio attr acl groff-base e2fsprogs procps util-linux qemu-system-x86 busybox-static

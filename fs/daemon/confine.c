@@ -14,7 +14,7 @@
  * of a signal that is sent to each; whether they did is read from /proc, and asked again until it is so: a thread may have
  * been born meanwhile of one that had not.
  */
-#include "fs/daemon/confine.h"
+#include "fs/daemon/confine_internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@
 #define CAP(name) (UINT64_C(1) << CAP_##name)
 enum { THREADS_DEADLINE_MS = 5000, LOOK_AGAIN_MS = 1, CAPABILITY_WORDS = 2 };
 
-static struct __user_cap_data_struct dropped[CAPABILITY_WORDS]; /* what on_drop sets; written before the signal is sent */
+static struct __user_cap_data_struct dropped[CAPABILITY_WORDS]; /* what on_signal sets; written before the signal is sent */
 static struct confinement state;
 
 static const char *const names[] = {
@@ -88,9 +88,9 @@ static void no_new_privileges(void)
 }
 
 /* ---- every thread ---- */
-static void on_drop(int signal_number)
+static void on_signal(int signal_number, siginfo_t *info, void *context)
 {
-	int saved = errno, err = capabilities_set(dropped);
+	int saved = errno, err = confine_refused(info, context) ? 0 : capabilities_set(dropped);
 
 	(void)err; /* seen in /proc */
 	errno = saved;
@@ -142,7 +142,7 @@ static unsigned threads_ask(int signal_number, uint64_t keep)
 
 static int threads_drop(uint64_t keep)
 {
-	const struct sigaction drop = {.sa_handler = on_drop, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+	const struct sigaction drop = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
 	const int signal_number = SIGSYS; /* which no thread blocks */
 	unsigned left = 1;
 
@@ -154,8 +154,6 @@ static int threads_drop(uint64_t keep)
 			nanosleep(&(struct timespec){.tv_nsec = LOOK_AGAIN_MS * 1000000}, NULL);
 		left = threads_ask(signal_number, keep);
 	}
-	if (sigaction(signal_number, &ignore, NULL))
-		return -errno;
 	return left ? -ETIMEDOUT : 0;
 }
 
@@ -211,6 +209,7 @@ void confine_begin(const struct mount_config *config)
 	no_new_privileges();
 	if (geteuid() == 0)
 		bounds_drop(0);
+	state.paths = !BUILT_WITH_SANITIZER && confine_paths(config);
 }
 
 int confine_finish(const struct mount_config *config, char *message, size_t message_size)
@@ -229,6 +228,7 @@ int confine_finish(const struct mount_config *config, char *message, size_t mess
 		return err;
 	}
 	state.capabilities = keep;
+	state.calls = !BUILT_WITH_SANITIZER && confine_calls(config);
 	state.on = true;
 	return 0;
 }
@@ -247,7 +247,13 @@ void confine_helper(const struct mount_config *config)
 		log_warn("confine: the helper keeps its capabilities: %s", strerror(errno));
 }
 
-struct confinement confine_status(void) { return state; }
+struct confinement confine_status(void)
+{
+	struct confinement now = state;
+
+	now.refused = confine_refused_count();
+	return now;
+}
 
 void confine_capabilities_show(uint64_t capabilities, char *out, size_t out_size)
 {

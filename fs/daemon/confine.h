@@ -24,6 +24,8 @@
 
 struct confinement {
 	bool on;                /* all that this kernel offers is in force */
+	bool paths, calls;      /* files: Landlock; system calls: seccomp */
+	uint64_t refused;       /* system calls */
 	uint64_t capabilities;  /* what the daemon's threads have left: bit per capability */
 };
 

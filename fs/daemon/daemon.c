@@ -317,6 +317,7 @@ static int start_service(struct daemon *daemon)
 		log_warn("%s: on_removal=wait has no effect: only devices of lanefs's own NVMe driver are waited for",
 			daemon->config->target);
 	kernel_device_look(daemon); /* sees more now than later */
+	notify_open();
 	process_lock_memory();
 	return confine_finish(daemon->config, daemon->message, daemon->message_size);
 }

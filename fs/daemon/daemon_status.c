@@ -257,6 +257,9 @@ static void add_confinement(struct json_object *status)
 	confine_capabilities_show(confinement.capabilities, capabilities, sizeof(capabilities));
 	put_bool(object, "on", confinement.on);
 	put_text(object, "capabilities", capabilities);
+	put_bool(object, "landlock", confinement.paths);
+	put_bool(object, "seccomp", confinement.calls);
+	put_number(object, "refused_calls", confinement.refused);
 }
 
 const char *daemon_state_name(const struct daemon *daemon)

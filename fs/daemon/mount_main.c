@@ -115,7 +115,7 @@ static void ready_background(void *arg)
 	struct background *background = arg;
 
 	log_set_sink(NULL, NULL);
-	log_use_syslog("lanefs");
+	log_use_syslog();
 	if (background->warning[0])
 		log_warn("%s", background->warning);
 	report(background->report_fd, MOUNT_EXIT_OK, background->warning);
@@ -145,10 +145,13 @@ static _Noreturn void run_background(const struct mount_config *config, int repo
 {
 	struct background background = {.report_fd = report_fd, .lock = PTHREAD_MUTEX_INITIALIZER};
 	char message[512];
-	int status;
+	int status, err;
 
 	log_set_sink(keep_warning, &background);
 	leave_caller(report_fd);
+	err = log_open_syslog("lanefs");
+	if (err)
+		log_info("log: /dev/log cannot be reached: %s: nothing more is said after the start", strerror(-err));
 	status = daemon_run(config, ready_background, &background, message, sizeof(message));
 	if (background.report_fd >= 0)
 		report(background.report_fd, status, message);

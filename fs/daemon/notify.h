@@ -7,6 +7,8 @@
 
 #include "reactor/base.h"
 
+/* Before privileges are dropped: later no socket can be made. */
+void notify_open(void);
 void notify_manager(const char *format, ...) PRINTF_LIKE(1, 2);
 
 #endif

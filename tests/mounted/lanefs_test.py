@@ -206,6 +206,7 @@ class Image:
         self.log_shown = 0
         self.pid = 0
         self.process = None
+        self.expects_refusals = False
         os.makedirs(self.directory, exist_ok=True)
         run('truncate', '-s', size, self.path)
         if format:
@@ -242,6 +243,8 @@ class Image:
         if self.process:
             equal(self.process.wait(30), 0, 'exit status of the daemon')
             self.process = None
+            with open(self.log) as log:
+                equal('is not one that lanefs makes' in log.read(), self.expects_refusals, 'a system call was refused')
         elif self.pid:
             wait_for(lambda: not alive(self.pid), 'ended: the daemon after umount.lanefs', 1)
         self.pid = 0

@@ -2,13 +2,24 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the daemon and its helper may still do when a mount is there: read from /proc for every thread, and shown by what goes on
 working without it."""
+import errno
 import os
+import platform
 
-from lanefs_test import MKFS, MOUNT, Image, case, equal, loop_device, main, run
+import foreign_call
+from lanefs_test import MKFS, MOUNT, Image, Skip, case, equal, loop_device, main, run
 from user_common import UID, User
 
 DAC_OVERRIDE, DAC_READ_SEARCH, SYS_MODULE, SYS_PTRACE, SYS_ADMIN = (1 << number for number in (1, 2, 16, 19, 21))
 HELPER = DAC_READ_SEARCH | SYS_ADMIN
+with open(MOUNT, 'rb') as program:
+    SANITIZED = b'__asan_init' in program.read()  # such builds have neither seccomp nor Landlock
+# x86-64: by number, and arguments that would be taken
+FORBIDDEN = {'socket': (41, 1, 1, 0), 'fork': (57,), 'execve': (59, 0, 0, 0), 'kill': (62, 1, 0), 'rename': (82, 0, 0),
+             'chmod': (90, 0, 0), 'ptrace': (101, 0, 0), 'setuid': (105, 0), 'mount': (165, 0, 0, 0, 0), 'umount2': (166, 0, 0),
+             'init_module': (175, 0, 0, 0), 'bpf': (321, 0, 0, 0), 'unshare': (272, 0x10000000), 'openat2': (437, 0, 0, 0, 0),
+             'mmap executable': (9, 0, 4096, 7, 0x22, 2 ** 64 - 1, 0), 'ioctl TIOCSTI': (16, 0, 0x5412, 0),
+             'clone without CLONE_THREAD': (56, 17, 0, 0, 0, 0), 'prctl': (157, 4, 0, 0, 0)}
 
 
 # ---- what /proc says ------------------------------------------------------------------------------------------------
@@ -43,6 +54,8 @@ def check_daemon(pid, wanted=0):
     for thread in threads(pid):
         equal_capabilities(thread, wanted, 0, 'daemon')
         equal(thread['NoNewPrivs'], '1', thread['Name'])
+        if not SANITIZED:
+            equal(thread['Seccomp'], '2', f'filter of {thread["Name"]}')
     equal(fields(f'/proc/{pid}/status')['Umask'], '0077', 'umask of the daemon')
 
 
@@ -128,6 +141,61 @@ def foreign_image():
     run(MOUNT, image.path, image.directory, '-o', 'remount,rw')
     work(image)
     image.umount()
+    image.remove()
+
+
+@case('calls that the daemon never makes are refused and counted, and it goes on')
+def forbidden_calls():
+    if SANITIZED or platform.machine() != 'x86_64':
+        raise Skip('no filter of system calls in this build, or another machine')
+    image = Image('forbidden', '128M')
+    image.mount()
+    for name, (number, *arguments) in FORBIDDEN.items():
+        equal(foreign_call.refused(image.pid, number, *arguments), True, f'{name} is refused')
+        equal(os.path.exists(image.directory), True, 'serves')
+    equal(image.status()['confinement']['refused_calls'], len(FORBIDDEN))
+    with open(image.log) as log:
+        lines = [line for line in log if 'is not one that lanefs makes: refused' in line]
+    equal(bool(lines) and f'system call {FORBIDDEN["socket"][0]} ' in lines[0], True, lines[:1])
+    work(image)
+    image.expects_refusals = True
+    image.umount()
+    image.fsck()
+    image.remove()
+
+
+def opened(pid, path):
+    """What a thread of the daemon gets for opening this path to read it, seen through a name that lies in its own memory."""
+    with open(f'/proc/{pid}/maps') as maps:
+        stack = next(line for line in maps if line.rstrip().endswith('[stack]'))
+    start = int(stack.split('-')[0], 16)
+    with open(f'/proc/{pid}/mem', 'r+b', 0) as memory:
+        memory.seek(start)
+        before = memory.read(64)
+        memory.seek(start)
+        memory.write(path.encode() + b'\0')
+        try:
+            return foreign_call.result(pid, 257, 2 ** 64 - 100, start, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            memory.seek(start)
+            memory.write(before)
+
+
+@case('files that are none of its business cannot be opened, although they are root\'s and so is the daemon')
+def foreign_files():
+    if SANITIZED or platform.machine() != 'x86_64':
+        raise Skip('no Landlock in this build, or another machine')
+    image = Image('files', '128M')
+    image.mount()
+    if not image.status()['confinement']['landlock']:
+        raise Skip('no Landlock in this kernel')
+    for path in ('/etc/shadow', '/etc/passwd', '/root', '/', '/dev/zero', '/var/tmp'):
+        equal(opened(image.pid, path), -errno.EACCES, path)
+    for path in ('/proc/self/status', '/sys/kernel', '/dev/null', image.path):
+        equal(opened(image.pid, path) >= 0, True, path)
+    work(image)
+    image.umount()
+    image.fsck()
     image.remove()
 
 
