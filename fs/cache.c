@@ -28,12 +28,20 @@ struct prefetch {
 	struct buf *buf;
 };
 
+struct home_write {
+	struct io io;
+	struct buf *buf;
+	uint8_t *copy;
+};
+
 struct cache {
 	struct cds_hlist_head *hash;
 	unsigned hash_mask;
 	struct cds_list_head lru, dirty, to_home;
 	struct cds_hlist_head free_bufs;
-	struct dma_pool *blocks, *snapshots;
+	struct dma_pool *blocks;
+	uint8_t *snapshots;             /* DMA, of the home writes: a checkpoint does without memory that it could fail to get */
+	struct home_write home[HOME_BATCH];
 	struct fiber_cond room;         /* blocks became evictable, or pins came back */
 	unsigned count, limit, dirty_count, reserved;
 	uint64_t line_end, line_first;  /* tickets of those who wait in cache_reserve */
@@ -69,8 +77,8 @@ int cache_create(struct owner *owner, uint64_t bytes)
 	if (!error)
 		error = dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, cache->limit + owner->fs->owner_count * div_round_up(cache->limit, 2) +
 			CACHE_BLOCKS_SPARE, &cache->blocks);
-	if (!error)
-		error = dma_pool_create(FS_BLOCK_SIZE, FS_BLOCK_SIZE, HOME_BATCH, &cache->snapshots);
+	if (!error && !(cache->snapshots = dma_alloc(HOME_BATCH * FS_BLOCK_SIZE, FS_BLOCK_SIZE)))
+		error = -ENOMEM;
 	if (error)
 		cache_destroy(owner);
 	return error;
@@ -102,7 +110,7 @@ void cache_destroy(struct owner *owner)
 	if (cache->blocks)
 		dma_pool_destroy(cache->blocks);
 	if (cache->snapshots)
-		dma_pool_destroy(cache->snapshots);
+		dma_free(cache->snapshots);
 	free(cache->hash);
 	free(cache);
 	owner->cache = NULL;
@@ -122,20 +130,28 @@ static void unhash(struct buf *buf)
 	cds_hlist_del(&buf->hash);
 }
 
+static void evict_oldest(struct cache *cache)
+{
+	struct buf *victim = cds_list_first_entry(&cache->lru, struct buf, lru);
+	cds_list_del(&victim->lru);
+	unhash(victim);
+	buf_free(cache, victim);
+}
+
 /* A buf with memory, not in the hash, if there is room. *out NULL: there is none. */
 static int buf_take_now(struct cache *cache, struct buf **out)
 {
 	*out = NULL;
 	/* Two for one: after a peak it shrinks to the limit again. */
-	for (unsigned i = 0; i < 2 && cache->count >= cache->limit && !cds_list_empty(&cache->lru); i++) {
-		struct buf *victim = cds_list_first_entry(&cache->lru, struct buf, lru);
-		cds_list_del(&victim->lru);
-		unhash(victim);
-		buf_free(cache, victim);
-	}
+	for (unsigned i = 0; i < 2 && cache->count >= cache->limit && !cds_list_empty(&cache->lru); i++)
+		evict_oldest(cache);
 	uint8_t *data = dma_pool_get(cache->blocks);
+	if (!data && !cds_list_empty(&cache->lru)) { /* no memory for more blocks than there are */
+		evict_oldest(cache);
+		data = dma_pool_get(cache->blocks);
+	}
 	if (!data)
-		return 0;
+		return dma_pool_free_count(cache->blocks) ? -ENOMEM : 0;
 	struct buf *buf;
 	if (!cache->free_bufs.next) {
 		buf = calloc(1, sizeof(*buf));
@@ -457,12 +473,6 @@ void cache_stats_read(const struct owner *owner, struct cache_stats *out)
 
 /* ---- home writes ---- */
 
-struct home_write {
-	struct io io;
-	struct buf *buf;
-	uint8_t *copy;
-};
-
 void cache_begin_epoch(struct owner *owner)
 {
 	struct cache *cache = owner->cache;
@@ -480,8 +490,8 @@ void cache_begin_epoch(struct owner *owner)
 static int home_snapshot(struct owner *owner, struct buf *buf, struct home_write *write)
 {
 	write->buf = buf;
-	write->copy = dma_pool_get(owner->cache->snapshots);
-	assert(write->copy && !buf->homing);
+	write->copy = owner->cache->snapshots + (size_t)(write - owner->cache->home) * FS_BLOCK_SIZE;
+	assert(!buf->homing);
 	memcpy(write->copy, buf->data, FS_BLOCK_SIZE);
 	cds_list_del(&buf->home);
 	buf->to_home = false;
@@ -508,7 +518,6 @@ static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, u
 	if (written && !sabotage(SABOTAGE_IGNORES_HOME_ERROR))
 		error = fs_stop(owner->fs, written, writes[0].buf->block, "metadata write failed");
 	for (unsigned i = 0; i < count; i++) {
-		dma_pool_put(owner->cache->snapshots, writes[i].copy);
 		writes[i].buf->homing = false;
 		settle(owner, writes[i].buf);
 	}
@@ -518,9 +527,7 @@ static MAY_WAIT int home_batch(struct owner *owner, struct home_write *writes, u
 int cache_home(struct owner *owner)
 {
 	struct cache *cache = owner->cache;
-	struct home_write *writes = calloc(HOME_BATCH, sizeof(*writes));
-	if (!writes)
-		return fs_stop(owner->fs, -ENOMEM, 0, "no memory for a checkpoint");
+	struct home_write *writes = cache->home;
 	int error = 0;
 	while (!error && !cds_list_empty(&cache->to_home)) {
 		unsigned count = 0;
@@ -534,6 +541,5 @@ int cache_home(struct owner *owner)
 	}
 	if (!error)
 		error = journal_wait_part(owner, cache->killed_part);
-	free(writes);
 	return error;
 }
