@@ -254,9 +254,7 @@ int replay_write_home(struct fs *fs, struct replay_image_table *table, uint64_t 
 	enum { BATCH = 64 };
 	struct bdev_channel *channel = fs->owners[0]->channel;
 	struct io *ios = calloc(BATCH, sizeof(*ios));
-	if (!ios)
-		return -ENOMEM;
-	int error = 0;
+	int error = ios ? 0 : -ENOMEM;
 	unsigned count = 0;
 	struct io_group group;
 	io_group_init(&group);
