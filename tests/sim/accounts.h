@@ -5,7 +5,8 @@
 
 #include "tests/sim/sim.h"
 
-/* Does a checkpoint first. NULL, or what is wrong; not for one that has stopped or is read-only. */
-const char *accounts_check(struct sim *sim);
+/* Does a checkpoint first. NULL, or what is wrong; not for one that has stopped or is read-only. @short_of_memory: there was a
+ * time without; freed blocks may then stay unused, and lookup counts stay, until the next mount. */
+const char *accounts_check(struct sim *sim, bool short_of_memory);
 
 #endif

@@ -20,13 +20,13 @@
 const char *const fault_kind_names[FAULT_KIND_COUNT] = {"media", "io", "no-memory", "timeout", "gone", "after", "busy", "late",
 	"hang"};
 static const char *const end_names[END_COUNT] = {"restart", "cut", "cut-some"};
-const char *const fault_io_names[IO_OP_COUNT] = {"read", "write", "flush", "unmap", "zeroes", "reset", "abort"};
+const char *const fault_source_names[FAULT_SOURCES] = {"read", "write", "flush", "unmap", "zeroes", "reset", "abort", "memory"};
 static const int kind_errors[FAULT_KIND_COUNT] = {[FAULT_MEDIA] = -EILSEQ, [FAULT_IO] = -EIO, [FAULT_NO_MEMORY] = -ENOMEM,
 	[FAULT_TIMEOUT] = -ETIMEDOUT, [FAULT_GONE] = -ENODEV, [FAULT_AFTER] = -EIO};
 
 void fault_case_text(const struct fault_case *c, char *text, size_t size)
 {
-	snprintf(text, size, "%s/%s/%s/%s/%llu/%s/%u", c->op->name, fault_io_names[c->io], fault_kind_names[c->kind],
+	snprintf(text, size, "%s/%s/%s/%s/%llu/%s/%u", c->op->name, fault_source_names[c->source], fault_kind_names[c->kind],
 		c->always ? "always" : "once", (unsigned long long)c->skip, end_names[c->end], c->image->owners);
 }
 
@@ -105,10 +105,12 @@ static void run_begin(struct case_run *run, const struct fault_case *c, uint8_t 
 	run->fault.machine.mount = (struct fs_mount_options){.discard = c->op->flags & OP_DISCARD, .sync = c->op->flags & OP_SYNC,
 		.read_only = c->op->flags & OP_READ_ONLY};
 	const struct sim_options options = {.owners = c->image->owners, .seed = 3, .memory = memory, .size = IMAGE_BYTES,
-		.asynchronous = true, .error = true, .record = true};
+		.asynchronous = true, .error = true, .record = c->source != FAULT_MEMORY}; /* recording takes memory */
 	sim_create(sim, &options);
-	run->log = bdev_record_log(sim_bdev(sim, "record"));
-	record_log_get(run->log);
+	if (options.record) {
+		run->log = bdev_record_log(sim_bdev(sim, "record"));
+		record_log_get(run->log);
+	}
 	if (c->op->flags & OP_MOUNTS)
 		return;
 	if (sim_mount(sim, &run->fault.machine.mount))
@@ -123,16 +125,16 @@ static void arm(struct case_run *run)
 		[FAULT_BUSY] = ERROR_NO_MEMORY, [FAULT_LATE] = ERROR_DELAY, [FAULT_HANG] = ERROR_HANG};
 	const struct fault_case *c = run->c;
 	struct sim *sim = &run->fault.machine.sim;
-	if (c->skip == UINT64_MAX)
+	run->puller.ended = true;
+	fault_memory_begin(c->source == FAULT_MEMORY ? c->skip : UINT64_MAX, c->always);
+	if (c->skip == UINT64_MAX || c->source == FAULT_MEMORY)
 		return;
-	const struct error_rule rule = {.ops = 1u << c->io, .skip = c->skip, .count = c->always ? 0 : 1, .on_hit = fault_hit,
+	const struct error_rule rule = {.ops = 1u << c->source, .skip = c->skip, .count = c->always ? 0 : 1, .on_hit = fault_hit,
 		.arg = run, .action = actions[c->kind], .error = kind_errors[c->kind], .delay_ns = REMOVAL_NS / 20};
 	bdev_error_add_rule(sim_bdev(sim, "error"), &rule);
 	if (c->kind == FAULT_HANG || (c->kind == FAULT_BUSY && c->always)) {
 		run->puller = (struct puller){.sim = sim, .hits = &run->hits, .start.start = {.fn = pull_main, .arg = &run->puller, .name = "puller"}};
 		fiber_start_on(reactor_group_get(sim->group, 0), &run->puller.start);
-	} else {
-		run->puller.ended = true;
 	}
 }
 
@@ -161,6 +163,10 @@ static void operate(struct case_run *run)
 			complain(run, "the puller hangs");
 		fs_get_errors(sim->fs, &run->errors);
 	}
+	if (run->c->source == FAULT_MEMORY)
+		run->hits = fault_memory_hits();
+	if (!run->c->always || !run->hits)
+		fault_memory_end();
 }
 
 /* ---- what may have been answered ---- */
@@ -186,6 +192,11 @@ static void judge_stop(struct case_run *run)
 			complain(run, "the device is gone and the filesystem goes on");
 		return;
 	}
+	if (c->source == FAULT_MEMORY) {
+		if (stopped && stopped != -ENOMEM)
+			complain(run, "the filesystem has stopped, and not for want of memory");
+		return;
+	}
 	if (stopped && !run->fatal_hit)
 		complain(run, "the filesystem has stopped, and need not have");
 	if (!stopped && run->fatal_hit && run->mounted && !(c->op->flags & OP_CAREFUL))
@@ -201,7 +212,8 @@ static void judge_stop(struct case_run *run)
 static void judge_answers(struct case_run *run)
 {
 	const struct fault_case *c = run->c;
-	if (is_transparent(c)) {
+	/* What is allocated is not the same in every run: lines of forgets, say. */
+	if (is_transparent(c) || (c->source == FAULT_MEMORY && !run->hits)) {
 		if (run->op || run->sync || run->checkpoint || run->errors.error)
 			complain(run, "nothing has failed, and something was answered");
 		return;
@@ -245,6 +257,14 @@ static void read_further(const struct case_run *run)
 		complain(run, "what could be read is not: %d", error);
 }
 
+/* Once more what has failed. */
+static int again(struct case_run *run)
+{
+	if (run->op)
+		run->op = run->c->op->run(&run->fault);
+	return run->op ? run->op : sync_all(run);
+}
+
 static void go_on(struct case_run *run, struct fault_counts *counts)
 {
 	const struct fault_case *c = run->c;
@@ -259,19 +279,19 @@ static void go_on(struct case_run *run, struct fault_counts *counts)
 	if (!run->mounted)
 		return;
 	const bool stopped = fs_stopped(sim->fs);
-	if (run->op && well && !stopped) {
-		if ((run->op = c->op->run(&run->fault)) || run->fault.wrong || sync_all(run))
+	if ((run->op || run->sync || run->checkpoint) && well && !stopped) {
+		if (again(run) || run->fault.wrong)
 			complain(run, "the device is well, and the operation cannot be done again");
 		run->retried = true;
 		counts->retried++;
 	}
-	if (!run->puller.removed && c->io != IO_READ)
+	if (!run->puller.removed && c->source != IO_READ && c->source != FAULT_MEMORY)
 		read_further(run);
 	probe(run, well && !stopped && !fs_read_only(sim->fs));
 	if (!well || stopped || fs_read_only(sim->fs))
 		return;
 	machine_settle(&run->fault.machine);
-	const char *wrong = accounts_check(sim);
+	const char *wrong = accounts_check(sim, c->source == FAULT_MEMORY);
 	if (wrong)
 		complain(run, "%s", wrong);
 }
@@ -282,9 +302,11 @@ static void run_end(struct case_run *run)
 	if (sim->fs) {
 		const int stopped = fs_stopped(sim->fs);
 		run->unmount = sim_unmount(sim);
+		fault_memory_end();
 		if (!run->unmount != !(stopped || sim->stopped))
 			complain(run, "unmounting says something else than the filesystem");
 	}
+	fault_memory_end();
 	run->puller.finished = true;
 	if (!reactor_group_sim_run(sim->group, pull_ended, &run->puller))
 		complain(run, "the puller hangs");
@@ -369,34 +391,38 @@ void fault_case_run(const struct fault_case *c, const struct fault_profile *prof
 	counts->removed += run.puller.removed;
 	go_on(&run, counts);
 	run_end(&run);
-	if (c->end != END_RESTART)
+	if (run.log && c->end != END_RESTART)
 		image = power_cut(&run);
-	record_log_put(run.log);
+	if (run.log)
+		record_log_put(run.log);
 	recover(&run, profile, image, counts);
 	if (image != memory)
 		munmap(image, IMAGE_BYTES);
 	munmap(memory, IMAGE_BYTES);
 }
 
-void fault_profile_make(const struct fault_image *image, const struct fault_op *op, struct fault_profile *out)
+void fault_profile_make(const struct fault_case *c, struct fault_profile *out)
 {
 	static struct case_run run;
-	const struct fault_case c = {.image = image, .op = op, .skip = UINT64_MAX, .end = END_RESTART};
+	const struct fault_image *image = c->image;
+	assert(c->skip == UINT64_MAX);
 	uint64_t before[IO_OP_COUNT];
 	uint8_t *memory = fault_image_map(image);
-	run_begin(&run, &c, memory);
-	run.puller.ended = true;
+	run_begin(&run, c, memory);
 	struct bdev *device = sim_bdev(&run.fault.machine.sim, "error");
 	for (unsigned i = 0; i < IO_OP_COUNT; i++)
 		before[i] = bdev_error_io_count(device, i);
+	arm(&run);
 	operate(&run);
 	judge_answers(&run);
 	for (unsigned i = 0; i < IO_OP_COUNT; i++)
-		out->io_count[i] = bdev_error_io_count(device, i) - before[i];
+		out->counts[i] = bdev_error_io_count(device, i) - before[i];
+	out->counts[FAULT_MEMORY] = fault_memory_count();
 	struct fault_counts counts = {0};
 	go_on(&run, &counts);
 	run_end(&run);
-	record_log_put(run.log);
+	if (run.log)
+		record_log_put(run.log);
 	struct machine machine = {.owners = image->owners, .cred = {.privileged = true}, .size = IMAGE_BYTES, .memory = memory};
 	const struct sim_options options = {.owners = image->owners, .seed = 5, .memory = memory, .size = IMAGE_BYTES};
 	sim_create(&machine.sim, &options);

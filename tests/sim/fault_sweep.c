@@ -3,9 +3,9 @@
  * Goes through the fault sweep: operations x I/Os that each makes x ways to fail x once or from then on x numbers of owners.
  * A case that fails prints one line that repeats it.
  *
- *   fault_sweep [--owners N] [--permille N] [--seed N] [--op NAME] [--case TEXT] [--quiet]
+ *   fault_sweep [--owners N] [--permille N] [--seed N] [--op NAME] [--source NAME] [--case TEXT] [--quiet]
  *
- * --permille: this share of the cases, drawn by the seed (1000: all).
+ * --source: read, write, flush, unmap or memory. --permille: this share of the cases, drawn by the seed (1000: all).
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -23,12 +23,12 @@ enum { CASE_SECONDS_MAX = 60 };
 struct sweep {
 	unsigned owners;
 	uint64_t permille, seed, number; /* number: of cases that there are */
-	const char *op, *only, *program;
+	const char *op, *source, *only, *program;
 	bool quiet;
 	struct fault_image images[2];   /* clean, dirty */
 	struct fault_counts counts;
 	unsigned ops;
-	uint64_t places;                /* I/Os of all operations */
+	uint64_t places, allocations;   /* I/Os and allocations of all operations */
 };
 
 const struct fault_op *fault_op_get(unsigned index)
@@ -65,10 +65,12 @@ static void case_announce(const struct sweep *sweep, const struct fault_case *c)
 
 /* ---- the cases ---- */
 
-static bool makes_sense(enum io_op io, enum fault_kind kind, bool always)
+static bool makes_sense(unsigned source, enum fault_kind kind, bool always)
 {
+	if (source == FAULT_MEMORY)
+		return kind == FAULT_NO_MEMORY;
 	if (kind == FAULT_AFTER)
-		return io != IO_READ;
+		return source != IO_READ;
 	return kind != FAULT_HANG || !always;
 }
 
@@ -93,25 +95,34 @@ static void run_case(struct sweep *sweep, struct fault_case *c, const struct fau
 	fault_case_run(c, profile, &sweep->counts);
 }
 
+/* One I/O, or allocation: all ways to fail. */
+static void run_place(struct sweep *sweep, struct fault_case *c, const struct fault_profile *profile)
+{
+	for (c->kind = 0; c->kind < FAULT_KIND_COUNT; c->kind++)
+		for (unsigned always = 0; always < 2; always++) {
+			c->always = always;
+			if (makes_sense(c->source, c->kind, c->always))
+				run_case(sweep, c, profile);
+		}
+}
+
 static void run_op(struct sweep *sweep, const struct fault_op *op)
 {
-	static const enum io_op ios[] = {IO_READ, IO_WRITE, IO_FLUSH, IO_UNMAP};
+	static const unsigned sources[] = {IO_READ, IO_WRITE, IO_FLUSH, IO_UNMAP, FAULT_MEMORY};
 	struct fault_case c = {.image = &sweep->images[op->flags & OP_DIRTY ? 1 : 0], .op = op, .skip = UINT64_MAX};
-	struct fault_profile profile;
-	case_announce(sweep, &c);
-	fault_profile_make(c.image, op, &profile);
-	for (unsigned i = 0; i < ARRAY_SIZE(ios); i++) {
-		c.io = ios[i];
-		sweep->places += profile.io_count[c.io];
-		for (c.skip = 0; c.skip < profile.io_count[c.io]; c.skip++)
-			for (c.kind = 0; c.kind < FAULT_KIND_COUNT; c.kind++)
-				for (unsigned always = 0; always < 2; always++) {
-					c.always = always;
-					if (makes_sense(c.io, c.kind, c.always))
-						run_case(sweep, &c, &profile);
-				}
+	for (unsigned i = 0; i < ARRAY_SIZE(sources); i++) {
+		struct fault_profile profile;
+		c.source = sources[i];
+		c.skip = UINT64_MAX;
+		if (sweep->source && strcmp(sweep->source, fault_source_names[c.source]) != 0)
+			continue;
+		case_announce(sweep, &c);
+		fault_profile_make(&c, &profile);
+		*(c.source == FAULT_MEMORY ? &sweep->allocations : &sweep->places) += profile.counts[c.source];
+		for (c.skip = 0; c.skip < profile.counts[c.source]; c.skip++)
+			run_place(sweep, &c, &profile);
+		fault_profile_free(&profile);
 	}
-	fault_profile_free(&profile);
 	sweep->ops++;
 }
 
@@ -143,7 +154,7 @@ static void no_log(enum log_level level, const char *line, void *arg) {}
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"owners", required_argument, NULL, 'o'}, {"permille", required_argument, NULL, 'p'},
-		{"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'n'}, {"case", required_argument, NULL, 'c'},
+		{"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'n'}, {"source", required_argument, NULL, 'f'}, {"case", required_argument, NULL, 'c'},
 		{"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
 	static struct sweep sweep = {.owners = 1, .permille = 1000, .seed = 1};
 	sweep.program = argv[0];
@@ -153,6 +164,7 @@ int main(int argc, char **argv)
 		case 'p': sweep.permille = strtoull(optarg, NULL, 0); break;
 		case 's': sweep.seed = strtoull(optarg, NULL, 0); break;
 		case 'n': sweep.op = optarg; break;
+		case 'f': sweep.source = optarg; break;
 		case 'c':
 			sweep.only = optarg;
 			sweep.owners = (unsigned)strtoul(strrchr(optarg, '/') ? strrchr(optarg, '/') + 1 : "1", NULL, 0);
@@ -165,11 +177,12 @@ int main(int argc, char **argv)
 	signal(SIGABRT, died);
 	signal(SIGSEGV, died);
 	signal(SIGALRM, died);
+	signal(SIGTERM, died);
 	run_all(&sweep);
 	const struct fault_counts *counts = &sweep.counts;
-	printf("%" PRIu64 " cases of %" PRIu64 ": %u operations, %" PRIu64 " I/Os, owners %u; %" PRIu64 " operations failed, %" PRIu64
+	printf("%" PRIu64 " cases of %" PRIu64 ": %u operations, %" PRIu64 " I/Os, %" PRIu64 " allocations, owners %u; %" PRIu64 " operations failed, %" PRIu64
 		" done again, %" PRIu64 " filesystems stopped, %" PRIu64 " of them recorded it and were asked, %" PRIu64 " devices pulled\n",
-		counts->cases, sweep.number, sweep.ops, sweep.places, sweep.owners, counts->op_failed, counts->retried, counts->stopped,
+		counts->cases, sweep.number, sweep.ops, sweep.places, sweep.allocations, sweep.owners, counts->op_failed, counts->retried, counts->stopped,
 		counts->recorded, counts->removed);
 	return counts->cases ? 0 : 1;
 }

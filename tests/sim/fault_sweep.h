@@ -78,13 +78,14 @@ const struct fault_op *fault_op_get(unsigned index);
 /* ---- a case ---- */
 enum fault_kind { FAULT_MEDIA, FAULT_IO, FAULT_NO_MEMORY, FAULT_TIMEOUT, FAULT_GONE, FAULT_AFTER, FAULT_BUSY, FAULT_LATE,
 	FAULT_HANG, FAULT_KIND_COUNT };
-extern const char *const fault_kind_names[FAULT_KIND_COUNT], *const fault_io_names[IO_OP_COUNT];
+enum { FAULT_MEMORY = IO_OP_COUNT, FAULT_SOURCES }; /* what fails: an I/O of that operation, or an allocation of memory */
+extern const char *const fault_kind_names[FAULT_KIND_COUNT], *const fault_source_names[FAULT_SOURCES];
 enum fault_end { END_RESTART, END_CUT, END_CUT_SOME, END_COUNT }; /* power cut: nothing, or some of what no FLUSH covers is kept */
 
 struct fault_case {
 	const struct fault_image *image;
 	const struct fault_op *op;
-	enum io_op io;
+	unsigned source;                /* enum io_op, or FAULT_MEMORY */
 	enum fault_kind kind;
 	bool always;                    /* from then on; else once */
 	uint64_t skip;                  /* UINT64_MAX: no fault */
@@ -93,17 +94,24 @@ struct fault_case {
 /* From the run without a fault. */
 struct fault_profile {
 	struct picture after;
-	uint64_t io_count[IO_OP_COUNT]; /* from the operation to the end of the checkpoint after it */
+	uint64_t counts[FAULT_SOURCES]; /* of I/Os and allocations, from the operation to the end of the checkpoint after it */
 };
 struct fault_counts {
 	uint64_t cases, hit, op_failed, stopped, recorded, retried, removed;
 };
-/* Runs the operation without a fault. */
-void fault_profile_make(const struct fault_image *image, const struct fault_op *op, struct fault_profile *out);
+/* Runs the operation without a fault: @c has none. The kind of source that will fail makes a difference to the machine. */
+void fault_profile_make(const struct fault_case *c, struct fault_profile *out);
 void fault_profile_free(struct fault_profile *profile);
 /* Ends the program with a line when something is not as promised. */
 void fault_case_run(const struct fault_case *c, const struct fault_profile *profile, struct fault_counts *counts);
-/* "op read 3 media once restart owners 2" */
+/* "create-tree/read/media/once/3/restart/2": the end, and the number of owners. */
 void fault_case_text(const struct fault_case *c, char *text, size_t size);
+
+/* ---- memory ---- */
+/* From now on allocations are counted, and number @fail_at (from 0) fails, or all from that one on. */
+void fault_memory_begin(uint64_t fail_at, bool always);
+void fault_memory_end(void);
+uint64_t fault_memory_count(void);
+uint64_t fault_memory_hits(void);
 
 #endif
