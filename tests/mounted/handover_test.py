@@ -20,7 +20,7 @@ import time
 
 from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, fails, main, note, run, wait_for,
                          work_dir)
-from promises import end_writers, judge, start_writers
+from promises import await_promises, end_writers, judge, start_writers
 from user_common import User
 
 TIMES = None
@@ -416,8 +416,9 @@ def killed(name, victim, times):
     for number in range(times):
         old, old_pid = image.process, image.pid
         writers = start_writers(image.directory, ledger, number)
+        await_promises(ledger, 10)
         new = successor(image)
-        time.sleep(randomness.uniform(0.02, 0.5))
+        time.sleep(randomness.uniform(0.03, 0.3))
         (new if victim == 'successor' else old).kill()
         for process in (new, old):
             try:

@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 
-from lanefs_test import equal
+from lanefs_test import equal, wait_for
 
 WRITERS = 3
 FILES = 40
@@ -165,6 +165,12 @@ def start_writers(directory, ledger, seed):
     fsync_path(directory)
     return [subprocess.Popen([sys.executable, os.path.abspath(__file__), '--writer', f'{directory}/w{writer}', ledger, str(writer),
                               str(seed)]) for writer in range(WRITERS)]
+
+
+def await_promises(ledger, more):
+    """Until there are so many new ones: a crash right at the start proves little."""
+    before = read(ledger).count(b'\n')
+    wait_for(lambda: read(ledger).count(b'\n') >= before + more, f'{more} promises made', 60)
 
 
 def end_writers(writers):
