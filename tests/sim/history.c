@@ -190,6 +190,14 @@ static bool times_possible(const struct judge *judge, unsigned k, const struct w
 
 /* ---- the whole ---- */
 
+static bool times_between(const struct world_object *before, const struct world_object *after, const struct world_object *found)
+{
+	const struct fs_attr *a = &before->attr, *b = &after->attr, *is = &found->attr;
+	return (same_time(is->mtime, a->mtime) || same_time(is->mtime, b->mtime)) &&
+		(same_time(is->ctime, a->ctime) || same_time(is->ctime, b->ctime)) &&
+		(same_time(is->atime, a->atime) || same_time(is->atime, b->atime)) && same_time(is->btime, a->btime);
+}
+
 static bool lies_between(uint64_t value, uint64_t a, uint64_t b) { return value >= MIN(a, b) && value <= MAX(a, b); }
 
 /* Some of what step @k does to a file, all of what came before. */
@@ -218,7 +226,7 @@ static bool half_done(const struct judge *judge, unsigned k)
 		if (object != found && ((object->data && !content_possible(judge, k, object)) || !times_possible(judge, k, object)))
 			return false;
 	}
-	return times_possible(judge, k, found) || times_possible(judge, k + 1, found);
+	return times_between(before, after, found) || times_possible(judge, k, found) || times_possible(judge, k + 1, found);
 }
 
 static const char *judge_steps(const struct judge *judge, unsigned k)

@@ -12,7 +12,7 @@
  *   the blocks;
  * - so with times, which overwriting in place logs later;
  * - what changes a file's content or allocation may be found half done, if it was not acknowledged as durable: size and blocks
- *   between before and after, every byte as before or after. Nothing else of the world is half done.
+ *   between before and after, every byte and every time as before or after. Nothing else of the world is half done.
  */
 #ifndef LANEFS_TESTS_SIM_HISTORY_H
 #define LANEFS_TESTS_SIM_HISTORY_H
