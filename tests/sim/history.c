@@ -94,7 +94,8 @@ static bool block_stays(const struct judge *judge, unsigned index, const struct 
 /* Step @index did nothing to the file but, at most, write in place: no byte has moved to another block. */
 static bool blocks_untouched(const struct judge *judge, unsigned index, uint64_t ino, uint64_t at)
 {
-	return wrote_in_place(&judge->history->steps[index], ino, at) || !touched(judge->history, index, ino, false);
+	const struct history_step *step = &judge->history->steps[index];
+	return (wrote_in_place(step, ino, at) && !step->perhaps) || !touched(judge->history, index, ino, false);
 }
 
 /* What stands in the block after step @index: bytes behind the end are zero when it has zeroed them. */

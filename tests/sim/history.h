@@ -30,6 +30,7 @@ struct history_step {
 	uint64_t sync_ino;
 	bool sync_itself;               /* the step is a change, too: a synchronous write */
 	bool frees;                     /* the blocks that it covers are others afterwards: a hole was punched */
+	bool perhaps;                   /* what it covers may have been written in place, or not: holes are copied as holes */
 	/* Bytes that it wrote onto blocks that were mapped and written: of these blocks (a bit each) what lies in [from, end), and
 	 * what lay behind the end of the file, which is zeroed when the file grows. */
 	uint64_t stepwise_ino;          /* the inode whose content or allocation it changes piece by piece; 0: none */

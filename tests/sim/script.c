@@ -296,6 +296,7 @@ static MAY_WAIT int run_two(struct script *script, const struct script_op *op, s
 	call.offset2 = op->mode;
 	call.length = op->length;
 	note_in_place(script, ino2, call.offset2, call.offset2 + call.length, false);
+	script->history.steps[script->history.step_count].perhaps = true;
 	return call_on(&call, script->fs, ino, do_copy);
 }
 
