@@ -8,7 +8,7 @@ build_packages="gcc libc6-dev pkg-config meson ninja-build libdpdk-dev libnuma-d
 
 # What the tests need on top.
 test_packages="clang llvm libclang-rt-14-dev gdb python3 rsync git sqlite3 fio attr acl groff-base e2fsprogs procps util-linux qemu-system-x86 busybox-static
-	pciutils stress-ng dbench fsmark bonnie++ postgresql fuse2fs"
+	pciutils valgrind stress-ng dbench fsmark bonnie++ postgresql fuse2fs"
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

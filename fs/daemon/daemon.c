@@ -259,7 +259,13 @@ static int start_mount(struct daemon *daemon)
 		return daemon_fail(daemon, err, "%s cannot be mounted: %s", daemon->config->directory,
 			reply.message[0] ? reply.message : strerror(-err));
 	daemon->fuse_fd = reply.fd;
-	return 0;
+	if (reply.fd >= 0)
+		return 0;
+	/* The descriptor did not fit, and is lost; the mount is there. */
+	if (helper_call(&daemon->helper, HELPER_UNMOUNT, UNMOUNT_LAZY, QUICK_DEADLINE_MS, &reply))
+		log_warn("%s: stays in the mount table: umount it", daemon->config->directory);
+	return daemon_fail(daemon, -EMFILE, "%s cannot be mounted: the limit of open files is too low: raise it (ulimit -n)",
+		daemon->config->directory);
 }
 
 int daemon_start_filesystem(struct daemon *daemon)
