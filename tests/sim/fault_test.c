@@ -338,6 +338,53 @@ static void test_reads_hang_until_removal(void **state) { sweep_all(IO_READ, MOD
 static void test_writes_hang_until_removal(void **state) { sweep_all(IO_WRITE, MODE_HANG); }
 static void test_flushes_hang_until_removal(void **state) { sweep_all(IO_FLUSH, MODE_HANG); }
 
+/* ---- one FLUSH beside another ---- */
+
+struct sync_fiber {
+	struct fiber_start_remote start;
+	struct fs *fs;
+	uint64_t ino;
+	int error;
+	bool ended;
+};
+
+static MAY_WAIT void sync_main(void *arg)
+{
+	struct sync_fiber *sync = arg;
+	sync->error = fs_fsync(sync->fs, sync->ino, true);
+	sync->ended = true;
+}
+
+static bool sync_ended(void *arg) { return ((struct sync_fiber *)arg)->ended; }
+
+/* The failed one may have lost what the other was for: a slow FLUSH that succeeds then is no success. */
+static void test_a_flush_that_succeeds_while_another_fails_is_no_success(void **state)
+{
+	static uint8_t buffer[2 * FS_BLOCK_SIZE];
+	struct machine m;
+	struct fs_entry entry;
+	machine_start(&m, 1, 0);
+	assert_int_equal(call_create(&m, ROOT, "file", S_IFREG | 0600, &entry), 0);
+	assert_int_equal(call_write(&m, entry.ino, buffer, 0, sizeof(buffer)), 0);
+	assert_int_equal(call_fsync(&m, entry.ino, false), 0);
+	assert_int_equal(call_write(&m, entry.ino, buffer, 0, sizeof(buffer)), 0);
+	const struct error_rule rules[] = {
+		{.ops = 1u << IO_FLUSH, .count = 1, .action = ERROR_DELAY, .delay_ns = 50 * NS_PER_MS},
+		{.ops = 1u << IO_FLUSH, .count = 1, .action = ERROR_FAIL, .error = -EIO}};
+	for (unsigned i = 0; i < ARRAY_SIZE(rules); i++)
+		bdev_error_add_rule(sim_bdev(&m.sim, "error"), &rules[i]);
+	struct sync_fiber slow = {.fs = m.sim.fs, .ino = entry.ino};
+	slow.start.start = (struct fiber_start){.fn = sync_main, .arg = &slow, .name = "slow sync"};
+	fiber_start_on(fs_owner(m.sim.fs, entry.ino), &slow.start);
+	call_sleep(&m, 10 * NS_PER_MS);
+	assert_false(slow.ended);
+	assert_int_equal(call_fsync(&m, entry.ino, true), -EIO);
+	assert_true(reactor_group_sim_run(m.sim.group, sync_ended, &slow));
+	assert_int_equal(slow.error, -EIO);
+	m.damaged = true;
+	machine_stop(&m);
+}
+
 static void no_log(enum log_level level, const char *line, void *arg) {}
 
 int main(void)
@@ -355,6 +402,7 @@ int main(void)
 		cmocka_unit_test(test_reads_hang_until_removal),
 		cmocka_unit_test(test_writes_hang_until_removal),
 		cmocka_unit_test(test_flushes_hang_until_removal),
+		cmocka_unit_test(test_a_flush_that_succeeds_while_another_fails_is_no_success),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
