@@ -130,6 +130,14 @@ static bool limit_pass(const char *format, unsigned *dropped)
 	return false;
 }
 
+/* Names come from images and from other users; a line goes to terminals. */
+static void defuse(char *line)
+{
+	for (; *line; line++)
+		if ((unsigned char)*line < ' ' || *line == 0x7f)
+			*line = '?';
+}
+
 void log_write(enum log_level level, const char *format, ...)
 {
 	if (level > log_get_level())
@@ -149,6 +157,7 @@ void log_write(enum log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line + prefix, sizeof(line) - prefix, format, args);
 	va_end(args);
+	defuse(line);
 	if (dropped) {
 		const size_t used = strlen(line);
 		snprintf(line + used, sizeof(line) - used, " (%u more like it were not logged)", dropped);

@@ -77,6 +77,15 @@ static void test_what_was_held_back_is_counted_later(void **state)
 static unsigned taken;
 static void take(enum log_level level, const char *line, void *arg) { taken++; }
 
+static void test_a_name_cannot_speak_to_the_terminal(void **state)
+{
+	int file;
+	const int saved = stderr_begin(&file);
+	log_warn("%s: is damaged", "a\033[2Jb\nlanefs: all is well\177");
+	stderr_end(saved, file);
+	assert_string_equal(text, "lanefs: a?[2Jb?lanefs: all is well?: is damaged\n");
+}
+
 static void test_a_sink_of_a_test_gets_all(void **state)
 {
 	log_set_limit(2, 3600);
@@ -99,6 +108,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_a_statement_is_held_back_and_others_are_not, limit_back),
 		cmocka_unit_test_teardown(test_what_was_held_back_is_counted_later, limit_back),
 		cmocka_unit_test_teardown(test_a_sink_of_a_test_gets_all, limit_back),
+		cmocka_unit_test(test_a_name_cannot_speak_to_the_terminal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
