@@ -418,7 +418,7 @@ def killed(name, victim, times):
         writers = start_writers(image.directory, ledger, number)
         await_promises(ledger, 10)
         new = successor(image)
-        time.sleep(randomness.uniform(0.03, 0.3))
+        time.sleep(randomness.uniform(0.01, 0.13))
         (new if victim == 'successor' else old).kill()
         for process in (new, old):
             try:
