@@ -114,6 +114,7 @@ static void run_op(struct sweep *sweep, const struct fault_op *op)
 		struct fault_profile profile;
 		c.source = sources[i];
 		c.skip = UINT64_MAX;
+		c.kind = 0;
 		if (sweep->source && strcmp(sweep->source, fault_source_names[c.source]) != 0)
 			continue;
 		case_announce(sweep, &c);

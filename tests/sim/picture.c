@@ -209,7 +209,8 @@ static const char *node_difference(const struct picture_node *a, const struct pi
 	for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
 		if (fields[i].a != fields[i].b)
 			return fields[i].name;
-	return memcmp(a->data, b->data, a->data_count * sizeof(*a->data)) ? "data" : NULL;
+	const bool same = !a->data_count || !memcmp(a->data, b->data, a->data_count * sizeof(*a->data));
+	return same ? NULL : "data";
 }
 
 static const struct picture_node *find(const struct picture *picture, const char *path)
