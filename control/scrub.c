@@ -190,6 +190,12 @@ static int summary_print(struct scrub_view *view, struct json_object *news)
 		(long long)findings, findings == 1 ? "" : "s",
 		(long long)((uint64_t)(strcmp(state, "running") ? json_number(news, "end") : (int64_t)time(NULL)) -
 			(uint64_t)json_number(news, "begin")));
+	if (json_number(news, "groups_unjudged"))
+		printf("%s: which block belongs to whom was not judged in %lld allocation groups, for want of memory; fsck.lanefs -n does\n",
+			directory, (long long)json_number(news, "groups_unjudged"));
+	if (json_number(news, "incomplete") && !findings)
+		printf("%s: some blocks changed faster than they could be read; blocks that belong to nobody were not looked for\n",
+			directory);
 	if (findings)
 		printf("%s: nothing was changed; unmount it and run fsck.lanefs -y\n", directory);
 	return findings || !strcmp(state, "failed") || !strcmp(state, "cancelled") ? CONTROL_EXIT_FAILED : CONTROL_EXIT_OK;

@@ -224,7 +224,7 @@ static void figures_reset(struct scrub *scrub)
 	atomic_store(&scrub->stats.result, 0);
 	atomic_ullong *const counters[] = {&scrub->stats.done, &scrub->stats.total, &scrub->stats.inodes,
 		&scrub->stats.directories, &scrub->stats.blocks, &scrub->stats.ahead, &scrub->stats.data_bytes,
-		&scrub->stats.findings, &scrub->stats.end_s};
+		&scrub->stats.findings, &scrub->stats.unjudged, &scrub->stats.end_s};
 	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
 		atomic_store(counters[i], 0);
 	scrub->begin_ns = reactor_now_ns();
@@ -282,6 +282,7 @@ void fs_scrub_get_status(const struct fs *fs, struct fs_scrub_status *out)
 		.blocks_ahead = atomic_load(&scrub->stats.ahead),
 		.data_bytes = atomic_load(&scrub->stats.data_bytes),
 		.findings = atomic_load(&scrub->stats.findings),
+		.groups_unjudged = atomic_load(&scrub->stats.unjudged),
 		.incomplete = scrub->incomplete,
 		.begin_s = atomic_load(&scrub->stats.begin_s),
 		.end_s = atomic_load(&scrub->stats.end_s),

@@ -74,7 +74,7 @@ struct scrub {
 	struct {
 		atomic_int phase;       /* enum fs_scrub_phase */
 		atomic_int result;
-		atomic_ullong done, total, inodes, directories, blocks, ahead, data_bytes, findings, begin_s, end_s;
+		atomic_ullong done, total, inodes, directories, blocks, ahead, data_bytes, findings, unjudged, begin_s, end_s;
 	} stats;
 };
 

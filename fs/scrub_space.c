@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Who owns which block. The bits of an AG belong to its owner; they are made when the first of them is set, and cost three
- * bits for each block of an AG that is in use: 96 MiB for a TiB. Beyond BITS_MAX the rest of the AGs is not judged.
+ * bits for each block of an AG that is in use: 96 MiB for a TiB. Beyond the limit the rest of the AGs is not judged, and counted.
  */
 #include "fs/scrub.h"
 
@@ -10,14 +10,14 @@
 #include "fs/alloc_internal.h"
 #include "fs/cache.h"
 
-#define BITS_MAX (512ull << 20)
+#define BITS_BYTES (512ull << 20) /* unless the options say otherwise */
 enum { MAP_BLOCKS_MAX = FS_AG_BLOCKS_MAX / FS_MAP_BITS + 1 };
 
 int scrub_space_create(struct scrub *scrub)
 {
 	scrub->ag_count = atomic_load(&scrub->fs->open_ag_count);
 	scrub->ag_blocks = le32_get(scrub->fs->super.ag_blocks);
-	scrub->bits_left = BITS_MAX;
+	scrub->bits_left = scrub->options.bits_bytes ? scrub->options.bits_bytes : BITS_BYTES;
 	scrub->ag = calloc(scrub->ag_count, sizeof(*scrub->ag));
 	return scrub->ag ? 0 : -ENOMEM;
 }
@@ -47,6 +47,7 @@ static struct scrub_ag *bits_get(struct scrub *scrub, uint32_t number)
 		ag->data = calloc(3 * words, sizeof(uint64_t));
 	if (!ag->data) {
 		ag->unknown = true;
+		scrub_count(&scrub->stats.unjudged, 1);
 		return NULL;
 	}
 	__atomic_fetch_sub(&scrub->bits_left, bytes, __ATOMIC_RELAXED);
