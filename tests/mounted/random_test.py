@@ -7,6 +7,7 @@ random_test.py [--seconds N] [case words]: N seconds for each case, 6 unless sai
 its seed and the command that repeats it; that command runs on any mount with the options in the case's name.
 With --sabotage, of a build that has it: the exercisers must find a deliberate breakage each.
 """
+import itertools
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from lanefs_test import BUILD, MIB, Image, Skip, add_case, enable_io_uring, equa
 OPTIONS = ('', 'reactors=2,cache=4M', 'writeback', 'noopen,reactors=2', 'writeback,noopen,reactors=2,cache=4M',
            'io_uring,reactors=2')
 WORKERS = 2
+NUMBERS = itertools.count()
 
 
 def argument(name, default):
@@ -43,6 +45,8 @@ def exerciser(kind, directory, *arguments, program=None, **keywords):
 
 
 def fresh(name, options):
+    """A mount of its own: one that a failed case leaves behind must not be in the way."""
+    name = f'{name}-{next(NUMBERS)}'
     image = Image(name, '800M', mkfs=('-j', '4M'))
     image.mount(options)
     os.mkdir(f'{image.directory}/r')

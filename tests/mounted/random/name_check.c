@@ -196,7 +196,8 @@ void check_entries(struct name_run *run, struct name_node *directory)
 	if (!stream)
 		differ(run->exerciser, directory->id, 0, 0, "opendir: %s", error_text(errno));
 	check_parent(run, directory, path);
-	qsort(directory->entries, directory->entry_count, sizeof(*directory->entries), entry_compare);
+	if (directory->entry_count)
+		qsort(directory->entries, directory->entry_count, sizeof(*directory->entries), entry_compare);
 	uint8_t *seen = calloc(directory->entry_count + 1, 1);
 	unsigned found = 0, dots = 0;
 	const unsigned chosen = (unsigned)pick(run->exerciser, directory->entry_count + 2);

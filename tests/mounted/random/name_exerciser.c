@@ -81,6 +81,15 @@ static void enter(struct name_run *run)
 	}
 }
 
+static void run_free(struct name_run *run)
+{
+	while (run->node_count)
+		node_free(run, run->nodes[run->node_count - 1]);
+	free(run->nodes);
+	free(run->directories);
+	free(run->buffer);
+}
+
 static void work(struct exerciser *exerciser)
 {
 	const struct exerciser_options *options = exerciser->options;
@@ -95,6 +104,7 @@ static void work(struct exerciser *exerciser)
 	if (options->verify) {
 		tree_load(&run, options->verify);
 		check_tree(&run);
+		run_free(&run);
 		return;
 	}
 	run.root = node_create(&run, S_IFDIR | 0755);
@@ -109,6 +119,7 @@ static void work(struct exerciser *exerciser)
 	check_tree(&run);
 	if (options->save)
 		tree_save(&run, options->save);
+	run_free(&run);
 }
 
 int main(int argc, char **argv)

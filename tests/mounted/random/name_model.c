@@ -67,6 +67,8 @@ void node_free(struct name_run *run, struct name_node *node)
 	free(node->data);
 	free(node->target);
 	free(node->xattrs);
+	for (unsigned i = 0; i < node->entry_count; i++)
+		free(node->entries[i].name);
 	free(node->entries);
 	free(node);
 }
