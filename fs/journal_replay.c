@@ -68,6 +68,7 @@ struct replay {
 	uint8_t *window;                /* WINDOW_BLOCKS of the ring, from window_first */
 	uint64_t window_first, window_count;
 	uint64_t device_blocks;
+	bool state_damaged;             /* one state block is none: it may have been the newer one */
 	uint8_t *group;                 /* group_bytes; grows */
 	uint64_t group_bytes;
 	char *message;
@@ -115,6 +116,22 @@ static int group_room(struct replay *replay, uint64_t bytes)
 	return 0;
 }
 
+/* Reads a group whose first block was read; whether its crc is right. */
+static MAY_WAIT int group_whole(struct replay *replay, uint64_t place, uint64_t blocks, bool *out_good)
+{
+	int error = group_room(replay, blocks << FS_BLOCK_SHIFT);
+	if (!error)
+		error = ring_read(replay, place, blocks, replay->group);
+	if (error)
+		return error;
+	struct journal_group *group = (struct journal_group *)replay->group;
+	const le32_t crc = group->crc;
+	group->crc = le32_set(0);
+	*out_good = fs_crc32c(0, group, le32_get(group->length)) == le32_get(crc) || sabotage(SABOTAGE_NO_GROUP_CRC);
+	group->crc = crc;
+	return 0;
+}
+
 /* Whether the group at the expected place continues the chain. *out_blocks: its length in blocks. */
 static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool *out_good)
 {
@@ -133,18 +150,7 @@ static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool
 	*out_blocks = div_round_up(length, FS_BLOCK_SIZE);
 	if (*out_blocks >= le64_get(replay->fs->super.journal_blocks))
 		return 0;
-	error = group_room(replay, *out_blocks << FS_BLOCK_SHIFT);
-	if (error)
-		return error;
-	group = (struct journal_group *)replay->group;
-	error = ring_read(replay, result->tail_block, *out_blocks, replay->group);
-	if (error)
-		return error;
-	const le32_t crc = group->crc;
-	group->crc = le32_set(0);
-	*out_good = fs_crc32c(0, group, length) == le32_get(crc) || sabotage(SABOTAGE_NO_GROUP_CRC);
-	group->crc = crc;
-	return 0;
+	return group_whole(replay, result->tail_block, *out_blocks, out_good);
 }
 
 static int bad_record(struct replay *replay, uint64_t block, const char *what)
@@ -239,6 +245,52 @@ static MAY_WAIT int follow_chain(struct replay *replay)
 	return -EUCLEAN;
 }
 
+/* ---- a state block that is lost ---- */
+
+/* Whether a whole group of this journal begins at @place, and is younger than the state that we go by can explain: of a later
+ * mount, whose generation was durable before its groups; or written over the end of the chain, which only a later tail allows. */
+static MAY_WAIT int group_is_younger(struct replay *replay, uint64_t place, uint64_t *out_blocks, bool *out_younger)
+{
+	const struct replay_result *result = replay->result;
+	const uint64_t ring_blocks = le64_get(replay->fs->super.journal_blocks);
+	*out_blocks = 1;
+	*out_younger = false;
+	int error = ring_read(replay, place, 1, replay->group);
+	if (error)
+		return error;
+	const struct journal_group *group = (const struct journal_group *)replay->group;
+	const uint64_t generation = le64_get(group->mount_generation), sequence = le64_get(group->sequence);
+	const uint32_t length = le32_get(group->length);
+	const uint64_t blocks = div_round_up(length, FS_BLOCK_SIZE);
+	if (le32_get(group->magic) != FS_JOURNAL_MAGIC || group->journal_id.raw != replay->fs->super.journal_id.raw ||
+		length < sizeof(*group) || blocks >= ring_blocks)
+		return 0;
+	const bool over_the_end = (result->tail_block + ring_blocks - place) % ring_blocks < blocks;
+	if (generation < result->mount_generation ||
+		(generation == result->mount_generation && (sequence <= result->next_sequence || !over_the_end)))
+		return 0;
+	return group_whole(replay, place, blocks, out_younger);
+}
+
+/* One state block is damaged. When a write of it was cut, the other one is the truth; when it rotted, groups may tell. */
+static MAY_WAIT int look_for_younger(struct replay *replay)
+{
+	const uint64_t ring_blocks = le64_get(replay->fs->super.journal_blocks);
+	uint64_t blocks;
+	for (uint64_t place = 0; place < ring_blocks; place += blocks) {
+		bool younger;
+		const int error = group_is_younger(replay, place, &blocks, &younger);
+		if (error)
+			return error;
+		if (!younger)
+			continue;
+		snprintf(replay->message, replay->message_size, "%s: the newer state block is damaged: the journal holds what the older "
+			"one does not know of: run fsck.lanefs", replay->fs->bdev_name);
+		return -EUCLEAN;
+	}
+	return 0;
+}
+
 /* ---- writing home ---- */
 
 /* A block of this filesystem? The rest of it is judged by its verifier when somebody reads it, as ever: a bad block is trouble
@@ -305,7 +357,9 @@ static int super_replayed(struct replay *replay)
 
 static MAY_WAIT int replay_run(struct replay *replay)
 {
-	int error = follow_chain(replay);
+	int error = replay->result->was_clean ? 0 : follow_chain(replay);
+	if (!error && replay->state_damaged)
+		error = look_for_younger(replay);
 	if (!error)
 		error = super_replayed(replay);
 	for (unsigned i = 0; i < ARRAY_SIZE(replay->table->buckets) && !error; i++)
@@ -323,7 +377,9 @@ static MAY_WAIT int replay_run(struct replay *replay)
 
 /* ---- state ---- */
 
-static MAY_WAIT int state_read(struct fs *fs, struct bdev_channel *channel, struct fs_state *out, char *message, size_t message_size)
+/* *out_damaged: one of the two is no state block. */
+static MAY_WAIT int state_read(struct fs *fs, struct bdev_channel *channel, struct fs_state *out, bool *out_damaged, char *message,
+	size_t message_size)
 {
 	uint8_t *buffer = dma_alloc(2 * FS_BLOCK_SIZE, FS_BLOCK_SIZE);
 	if (!buffer)
@@ -332,8 +388,10 @@ static MAY_WAIT int state_read(struct fs *fs, struct bdev_channel *channel, stru
 	const struct fs_state *best = NULL;
 	for (unsigned i = 0; i < 2 && !error; i++) {
 		const struct fs_state *state = (struct fs_state *)(buffer + i * FS_BLOCK_SIZE);
-		if (state_verify(&fs->super, state, FS_STATE_BLOCK_A + i))
+		if (state_verify(&fs->super, state, FS_STATE_BLOCK_A + i)) {
+			*out_damaged = true;
 			continue;
+		}
 		if (!best || le64_get(state->generation) > le64_get(best->generation))
 			best = state;
 	}
@@ -352,7 +410,8 @@ int journal_replay(struct fs *fs, struct replay_result *out, char *message, size
 {
 	struct bdev_channel *channel = fs->owners[0]->channel;
 	memset(out, 0, sizeof(*out));
-	int error = state_read(fs, channel, &out->state, message, message_size);
+	bool damaged = false;
+	int error = state_read(fs, channel, &out->state, &damaged, message, message_size);
 	if (error)
 		return error;
 	out->tail_block = le64_get(out->state.tail_block);
@@ -363,9 +422,10 @@ int journal_replay(struct fs *fs, struct replay_result *out, char *message, size
 	out->was_clean = le32_get(out->state.clean);
 	out->free_blocks = le64_get(out->state.free_blocks);
 	out->used_inodes = le64_get(out->state.used_inodes);
-	if (out->was_clean)
+	if (out->was_clean && !damaged)
 		return 0;
-	struct replay replay = {.fs = fs, .channel = channel, .result = out, .message = message, .message_size = message_size};
+	struct replay replay = {.fs = fs, .channel = channel, .result = out, .state_damaged = damaged, .message = message,
+		.message_size = message_size};
 	replay.device_blocks = bdev_size_bytes(bdev_get_limits(fs_get_bdev(fs))) >> FS_BLOCK_SHIFT;
 	replay.table = calloc(1, sizeof(*replay.table));
 	replay.window = dma_alloc(WINDOW_BLOCKS * FS_BLOCK_SIZE, FS_BLOCK_SIZE);

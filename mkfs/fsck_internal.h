@@ -84,6 +84,8 @@ struct fsck {
 	/* Copies of the geometry in host order, checked. */
 	uint64_t fsid, hash_seed, block_count, first_ag_block, root_place;
 	uint32_t ag_count, ag_blocks, map_blocks, fixed_blocks;
+	bool state_damaged;             /* a mount could go by one state block only */
+	bool younger;                   /* and the other one was newer: the journal cannot be understood */
 	uint64_t sequence_max;          /* no block at home may be newer */
 	uint64_t overlap_budget;        /* words of overlapping extents still to be looked at: bounds hostile images */
 	uint64_t used_inodes, free_blocks; /* sums over all AGs */

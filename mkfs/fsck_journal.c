@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Replay in memory, in two walks: the first looks for a superblock, since a filesystem that grew has its new geometry there. From the tail that the state block names, groups are accepted as long as each one continues the
- * chain: journal id, mount generation, sequence, crc of the group before, own crc. What their records say is put into
- * an overlay of whole blocks, in order. The first group that does not continue is the end, which may not come before
- * the highest group known durable.
+ * Replay in memory, in two walks: the first looks for a superblock, since a filesystem that grew has its new geometry there.
+ * From the tail that the state block names, groups are accepted as long as each one continues the chain: journal id, mount
+ * generation, sequence, crc of the group before, own crc. What their records say is put into an overlay of whole blocks, in
+ * order. The first group that does not continue is the end, which may not come before the highest group known durable.
  *
  * Bounds: a group is at most as long as the ring, all groups together too; the overlay has at most one block for each
  * full image that stands in the ring.
@@ -257,11 +257,53 @@ static void images_check(struct fsck *fsck)
 	}
 }
 
+/* Whether a whole group stands at replay->place that the state does not know of: one of a later mount, or one that was written
+ * over the end of the chain, as only a later tail allows. */
+static bool group_younger(struct fsck *fsck, struct replay *replay, uint64_t end, uint64_t sequence)
+{
+	const uint64_t ring = le64_get(fsck->super.journal_blocks), mine = le64_get(fsck->state.mount_generation);
+	if (!group_buffer(fsck, replay, 1) || !group_read_blocks(fsck, replay, 0, 1))
+		return false;
+	const struct journal_group *group = (const struct journal_group *)replay->group;
+	const uint64_t generation = le64_get(group->mount_generation);
+	const uint32_t length = le32_get(group->length);
+	const uint64_t blocks = div_round_up(length, FS_BLOCK_SIZE);
+	if (le32_get(group->magic) != FS_JOURNAL_MAGIC || le64_get(group->journal_id) != le64_get(fsck->super.journal_id) ||
+	    length < sizeof(*group) || blocks >= ring || generation < mine)
+		return false;
+	if (generation == mine && (le64_get(group->sequence) <= sequence || (end + ring - replay->place) % ring >= blocks))
+		return false;
+	if (!group_buffer(fsck, replay, blocks) || !group_read_blocks(fsck, replay, 1, blocks - 1))
+		return false;
+	group = (const struct journal_group *)replay->group;
+	return le32_get(group->crc) == fsck_crc32c(group, length, &group->crc.raw);
+}
+
+/* A state block is damaged. If that was a write of it that was cut, the other one is the truth; if it rotted, groups may tell. */
+static void younger_look(struct fsck *fsck, const struct replay *chain)
+{
+	struct replay replay = {0};
+	for (; replay.place < le64_get(fsck->super.journal_blocks) && !fsck->error && !fsck->younger; replay.place++) {
+		fsck->younger = group_younger(fsck, &replay, chain->place, chain->sequence);
+		if (fsck->error != -EIO)
+			continue;
+		fsck->error = 0;
+		fsck_find(fsck, "journal: a block after block %" PRIu64 " of it cannot be read", replay.place);
+	}
+	if (fsck->younger)
+		fsck_find(fsck, "state: the newer block is damaged: the journal holds groups that the older one does not know of");
+	free(replay.group);
+}
+
 void fsck_journal(struct fsck *fsck)
 {
 	struct fsck_result *out = fsck->out;
 	struct replay replay;
 	chain_follow(fsck, &replay, group_count);
+	if (fsck->error)
+		return;
+	if (fsck->state_damaged)
+		younger_look(fsck, &replay);
 	if (fsck->error)
 		return;
 	images_check(fsck);

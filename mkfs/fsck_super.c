@@ -270,6 +270,7 @@ void fsck_state(struct fsck *fsck)
 	if (a && b && generation_a - generation_b != 1 && generation_b - generation_a != 1)
 		fsck_find(fsck, "state: generations %" PRIu64 " and %" PRIu64 " do not follow each other", generation_a,
 			generation_b);
+	fsck->state_damaged = !good_a || !good_b;
 	/* A mount goes by the newer one of the good ones; without any, this check goes by the newer one. */
 	const bool only_b = good_b && !good_a, only_a = good_a && !good_b;
 	state_take(fsck, a && !only_b && (!b || only_a || generation_a > generation_b) ? a : b);

@@ -3,8 +3,8 @@
  * How a repair begins and ends: with the superblock that can be trusted, its copies, the state and the journal.
  *
  * The journal goes home first, as at a mount, and the state says then that it is empty, with a previous crc that
- * nothing in the ring fits. When both state blocks are lost nobody knows where the journal begins: what stood only
- * there is lost, and the new state gets numbers that no group in the ring has reached.
+ * nothing in the ring fits. When both state blocks are lost, or the one that counts, nobody knows where the journal begins:
+ * what stood only there is lost, and the new state gets numbers that no group in the ring has reached.
  */
 #include <stdlib.h>
 
@@ -86,15 +86,27 @@ static void ring_look(struct repair *repair, uint64_t *sequence, uint64_t *gener
 	}
 }
 
-/* Neither state block is good. */
-static void state_invent(struct repair *repair)
+/* The state that counts is not known; @generation_before: of the one that there still is. */
+static void state_invent(struct repair *repair, le64_t generation_before, const char *lost)
 {
 	struct fsck *fsck = &repair->fsck;
 	uint64_t sequence = 0, generation = 0;
 	ring_look(repair, &sequence, &generation);
-	repair_loss(repair, "state: both blocks are lost, and with them what stood only in the journal");
-	fsck->state = (struct fs_state){.mount_generation = le64_set(generation + 1)};
+	repair_loss(repair, "state: %s, and so is what stood only in the journal", lost);
+	fsck->state = (struct fs_state){.generation = generation_before, .mount_generation = le64_set(generation + 1)};
 	repair->sequence = sequence;
+}
+
+/* What a state that is too old has made of the journal. */
+static void replay_forget(struct fsck *fsck)
+{
+	fsck_overlay_fini(&fsck->overlay);
+	fsck->overlay = (struct fsck_overlay){0};
+	for (uint32_t i = 0; i < fsck->ag_count; i++) {
+		free(fsck->ag[i].replayed);
+		fsck->ag[i].replayed = NULL;
+	}
+	fsck->sequence_max = UINT64_MAX;
 }
 
 static void images_check(struct repair *repair)
@@ -183,12 +195,17 @@ void repair_start(struct repair *repair)
 	if (known) {
 		fsck_progress(fsck, "journal", 0);
 		fsck_journal(fsck);
+	}
+	if (known && !fsck->younger) {
 		repair->sequence = MAX(fsck->out->last_sequence, le64_get(fsck->state.durable_sequence));
 		if (fsck->out->last_sequence < le64_get(fsck->state.durable_sequence))
 			repair_loss(repair, "journal: lost from group %" PRIu64 " on", fsck->out->last_sequence + 1);
 		images_check(repair);
+	} else if (known) {
+		replay_forget(fsck);
+		state_invent(repair, fsck->state.generation, "the newer block is lost");
 	} else {
-		state_invent(repair);
+		state_invent(repair, le64_set(0), "both blocks are lost");
 	}
 	/* A rehearsal goes on with what replay would leave in the overlay. */
 	if (fsck->error || repair->rehearsal)
