@@ -13,6 +13,7 @@
 
 #include "control/arguments.h"
 #include "fs/daemon/rpc_client.h"
+#include "reactor/printable.h"
 
 static const char scrub_help[] =
 	"Usage: lanefs scrub DIR [-d] [-r RATE] | --status | --cancel | --background\n"
@@ -146,8 +147,10 @@ static void paths_print(struct scrub_view *view)
 
 		for (unsigned j = 0; j < i && !shown; j++)
 			shown = view->line[j].ino == line->ino;
-		if (!shown)
-			printf("%s: inode %llu is %s\n", view->arguments->directory, (unsigned long long)line->ino, line->path);
+		if (shown)
+			continue;
+		text_make_printable(line->path, strlen(line->path));
+		printf("%s: inode %llu is %s\n", view->arguments->directory, (unsigned long long)line->ino, line->path);
 	}
 	for (unsigned i = 0; i < PATHS_MAX; i++)
 		free(view->line[i].path);

@@ -5,6 +5,7 @@
  * does not end the check. One of the two state blocks may be torn: that is what the other one is for.
  */
 #include "mkfs/fsck_internal.h"
+#include "reactor/printable.h"
 
 static const char *geometry_wrong(const struct fs_super *super, uint64_t device_blocks)
 {
@@ -75,15 +76,11 @@ static const char *super_try(struct fsck *fsck, uint64_t place)
 	return fsck->error ? "contents (not readable)" : super_wrong(fsck, place);
 }
 
-/* Text of the image that will be shown: control characters, those of UTF-8 (U+0080 to U+009F) too, would disturb a terminal. */
+/* Text of the image that will be shown. */
 static void text_take(char *out, const void *from, size_t size)
 {
-	const uint8_t *bytes = from;
-	for (size_t i = 0; i < size; i++) {
-		const bool control = (bytes[i] && bytes[i] < ' ') || bytes[i] == 0x7f ||
-			(i > 0 && bytes[i - 1] == 0xc2 && bytes[i] >= 0x80 && bytes[i] < 0xa0);
-		out[i] = (char)(control ? '?' : bytes[i]);
-	}
+	memcpy(out, from, size);
+	text_make_printable(out, size);
 }
 
 static void super_fields(struct fsck *fsck)

@@ -13,6 +13,8 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "reactor/printable.h"
+
 enum { COPY_BLOCKS_FIRST = 1024, COPY_BLOCKS_LAST = 256 };
 
 /* A value that stands on the target may be anything: nothing of it reaches the terminal but printable text. */
@@ -21,10 +23,12 @@ static void text_append(char *text, size_t text_size, const char *before, const 
 	size_t at = strlen(text);
 
 	at += (size_t)snprintf(text + at, text_size - at, "%s", before);
-	for (size_t i = 0; i < value_size && value[i] && at + 2 < text_size; i++)
-		text[at++] = (unsigned char)value[i] < 0x20 || value[i] == 0x7f ? '?' : value[i];
-	if (at < text_size)
-		text[at] = '\0';
+	if (at >= text_size)
+		return;
+	const size_t length = MIN(strnlen(value, value_size), text_size - 1 - at);
+	memcpy(text + at, value, length);
+	text[at + length] = '\0';
+	text_make_printable(text + at, length);
 }
 
 static const char *value_of(blkid_probe probe, const char *name)

@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "reactor/printable.h"
+
 enum { LOG_LINE_MAX = 480, LIMIT_LINES = 30, LIMIT_SECONDS = 60, LIMIT_STATEMENTS = 64 };
 
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the pair below; not held while it is called */
@@ -130,14 +132,6 @@ static bool limit_pass(const char *format, unsigned *dropped)
 	return false;
 }
 
-/* Names come from images and from other users; a line goes to terminals. */
-static void defuse(char *line)
-{
-	for (; *line; line++)
-		if ((unsigned char)*line < ' ' || *line == 0x7f)
-			*line = '?';
-}
-
 void log_write(enum log_level level, const char *format, ...)
 {
 	if (level > log_get_level())
@@ -157,7 +151,7 @@ void log_write(enum log_level level, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line + prefix, sizeof(line) - prefix, format, args);
 	va_end(args);
-	defuse(line);
+	text_make_printable(line, strlen(line));
 	if (dropped) {
 		const size_t used = strlen(line);
 		snprintf(line + used, sizeof(line) - used, " (%u more like it were not logged)", dropped);

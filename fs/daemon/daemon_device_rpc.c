@@ -10,6 +10,7 @@
 
 #include "fs/daemon/rpc_client.h"
 #include "reactor/log.h"
+#include "reactor/printable.h"
 
 /* ---- JSON ---- */
 bool param_given(struct json_object *params, const char *key) { return json_child(params, key); }
@@ -48,6 +49,15 @@ bool param_bool(struct json_object *params, const char *key, bool otherwise)
 void put_text(struct json_object *object, const char *key, const char *value)
 {
 	json_object_object_add(object, key, json_object_new_string(value));
+}
+
+void put_foreign_text(struct json_object *object, const char *key, const char *value)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "%s", value);
+	text_make_printable(text, strlen(text));
+	put_text(object, key, text);
 }
 
 void put_number(struct json_object *object, const char *key, uint64_t value)
@@ -158,7 +168,7 @@ static struct json_object *namespace_report(const struct nvme_ns_info *ns)
 	put_bytes(object, "eui64", ns->eui64, 8);
 	put_bytes(object, "uuid", ns->uuid, 16);
 	if (ns->refused)
-		put_text(object, "refused", ns->refused);
+		put_foreign_text(object, "refused", ns->refused);
 	return object;
 }
 
@@ -170,9 +180,9 @@ static struct json_object *identify_report(const struct device_call *call)
 
 	snprintf(version, sizeof(version), "%u.%u.%u", info->version >> 16, info->version >> 8 & 0xff, info->version & 0xff);
 	put_text(object, "name", call->facts.target);
-	put_text(object, "model", info->model);
-	put_text(object, "serial", info->serial);
-	put_text(object, "firmware", info->firmware);
+	put_foreign_text(object, "model", info->model);
+	put_foreign_text(object, "serial", info->serial);
+	put_foreign_text(object, "firmware", info->firmware);
 	put_number(object, "vendor", info->vendor);
 	put_text(object, "version", version);
 	put_bool(object, "emulated", call->facts.emulated);

@@ -59,6 +59,8 @@ int param_number(struct device_call *call, struct json_object *params, const cha
 bool param_bool(struct json_object *params, const char *key, bool otherwise);
 bool param_given(struct json_object *params, const char *key);
 void put_text(struct json_object *object, const char *key, const char *value);
+/* Of an image or a device: control characters become '?'. */
+void put_foreign_text(struct json_object *object, const char *key, const char *value);
 void put_number(struct json_object *object, const char *key, uint64_t value);
 void put_bool(struct json_object *object, const char *key, bool value);
 

@@ -120,7 +120,7 @@ static int scrub_status(struct daemon *daemon, struct json_object *params, struc
 			break;
 		line = json_object_new_object();
 		put_number(line, "inode", ino);
-		put_text(line, "text", text);
+		put_foreign_text(line, "text", text);
 		json_object_array_add(lines, line);
 	}
 	json_object_object_add(*result, "lines", lines);

@@ -96,9 +96,9 @@ static void add_controller(struct json_object *device, const struct daemon *daem
 
 	if (!facts->nvme)
 		return;
-	put_text(device, "model", info->model);
-	put_text(device, "serial", info->serial);
-	put_text(device, "firmware", info->firmware);
+	put_foreign_text(device, "model", info->model);
+	put_foreign_text(device, "serial", info->serial);
+	put_foreign_text(device, "firmware", info->firmware);
 	put_text(device, "state", device_state_names[facts->state]);
 	put_number(device, "nsid", facts->nsid);
 	json_object_object_add(device, "emulated", json_object_new_boolean(facts->emulated));
@@ -130,9 +130,9 @@ static void add_device(struct json_object *status, struct daemon *daemon)
 	json_object_object_add(device, "volatile_cache", json_object_new_boolean(limits->volatile_cache));
 	json_object_object_add(device, "unmap", json_object_new_boolean(limits->ops & 1u << IO_UNMAP));
 	if (kernel->model[0])
-		put_text(device, "model", kernel->model);
+		put_foreign_text(device, "model", kernel->model);
 	if (kernel->serial[0])
-		put_text(device, "serial", kernel->serial);
+		put_foreign_text(device, "serial", kernel->serial);
 	add_controller(device, daemon);
 }
 
@@ -147,7 +147,7 @@ static void add_filesystem(struct json_object *status, const struct daemon *daem
 	uuid_unparse_lower(super->uuid, uuid);
 	memcpy(label, super->label, FS_LABEL_BYTES);
 	put_text(object, "uuid", uuid);
-	put_text(object, "label", label);
+	put_foreign_text(object, "label", label);
 	put_number(object, "version", le32_get(super->version));
 	put_number(object, "block_size", FS_BLOCK_SIZE);
 	put_number(object, "blocks", figures.block_count);
@@ -184,7 +184,7 @@ static void add_errors(struct json_object *status, const struct daemon *daemon)
 	fs_get_errors(daemon->fs, &errors);
 	json_object_object_add(object, "stopped", json_object_new_int(fs_stopped(daemon->fs)));
 	json_object_object_add(object, "error", json_object_new_int(errors.error));
-	put_text(object, "text", errors.text);
+	put_foreign_text(object, "text", errors.text);
 	put_number(object, "block", errors.block);
 	put_number(object, "time", errors.time_s);
 	json_object_object_add(object, "earlier", json_object_new_boolean(errors.earlier));

@@ -8,8 +8,8 @@ import shutil
 import struct
 import subprocess
 
-from lanefs_test import (MIB, MOUNT, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, need, note, run, sha256,
-                         switch_io_uring, wait_for, work_dir)
+from lanefs_test import (FSCK, LANEFS, MIB, MOUNT, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, need, note,
+                         run, sha256, switch_io_uring, wait_for, work_dir)
 
 USAGE, SYSTEM, FAILED = 1, 2, 32
 
@@ -189,6 +189,21 @@ def compatible():
     edit_super(image.path, 192, struct.pack('<Q', 1 << 40))
     image.mount()
     image.umount()
+
+
+@case('what an image calls itself does not steer a terminal')
+def label():
+    image = small('label')
+    edit_super(image.path, 80, b'a\x1b[2Jb\x9bc\xc2\x9bd\n'.ljust(32, b'\0'))
+    image.mount()
+    for words in (['status', image.directory], ['status', '--json', image.directory]):
+        said = subprocess.run([LANEFS, *words], stdout=subprocess.PIPE, check=True, timeout=20).stdout
+        equal(b'a?[2Jb' in said, True, said)
+        equal([byte for byte in said.replace(b'\n', b'') if byte < 0x20], [], said)
+        equal(b'\xc2\x9b' in said or b'\\u001b' in said, False, said)
+    image.umount()
+    said = subprocess.run([FSCK, '-n', '-v', image.path], stdout=subprocess.PIPE, check=False, timeout=20).stdout
+    equal(b'\x1b' in said or b'\xc2\x9b' in said, False, said)
 
 
 @case('a corrupt superblock with good backups: one line that names fsck; the block itself is left to fsck')
