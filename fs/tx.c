@@ -16,8 +16,7 @@
 
 struct tx_pool {
 	struct tx *free_txs;            /* linked through home */
-	struct tx_part *free_parts;     /* linked through tx */
-	struct scratch { struct scratch *next; } *free_scratch;
+	struct tx_part *free_parts;     /* linked through tx; each keeps its scratch */
 };
 
 int tx_pool_create(struct owner *owner)
@@ -39,12 +38,8 @@ void tx_pool_destroy(struct owner *owner)
 	while (pool->free_parts) {
 		struct tx_part *part = pool->free_parts;
 		pool->free_parts = (struct tx_part *)part->tx;
+		free(part->scratch);
 		free(part);
-	}
-	while (pool->free_scratch) {
-		struct scratch *scratch = pool->free_scratch;
-		pool->free_scratch = scratch->next;
-		free(scratch);
 	}
 	free(pool);
 	owner->txs = NULL;
@@ -54,11 +49,15 @@ static struct tx_part *part_take(struct tx *tx, struct owner *owner)
 {
 	struct tx_pool *pool = owner_here(tx->fs)->txs;
 	struct tx_part *part = pool->free_parts;
-	if (part)
+	uint8_t *scratch = NULL;
+	if (part) {
 		pool->free_parts = (struct tx_part *)part->tx;
-	else if (!(part = malloc(sizeof(*part))))
+		scratch = part->scratch;
+	} else if (!(part = malloc(sizeof(*part)))) {
 		return NULL;
+	}
 	memset(part, 0, offsetof(struct tx_part, pins));
+	part->scratch = scratch;
 	part->tx = tx;
 	part->owner = owner;
 	part->changes_tail = &part->changes;
@@ -68,11 +67,6 @@ static struct tx_part *part_take(struct tx *tx, struct owner *owner)
 
 static void part_give_back(struct tx_pool *pool, struct tx_part *part)
 {
-	if (part->scratch) {
-		struct scratch *scratch = (struct scratch *)part->scratch;
-		scratch->next = pool->free_scratch;
-		pool->free_scratch = scratch;
-	}
 	part->tx = (struct tx *)pool->free_parts;
 	pool->free_parts = part;
 }
@@ -241,15 +235,8 @@ void *tx_scratch(struct tx_part *part, size_t bytes)
 	bytes = align_up(bytes, 16);
 	if (part->scratch_used + bytes > TX_SCRATCH_BYTES)
 		return NULL;
-	if (!part->scratch) {
-		struct tx_pool *pool = part->owner->txs;
-		if (pool->free_scratch) {
-			part->scratch = (uint8_t *)pool->free_scratch;
-			pool->free_scratch = pool->free_scratch->next;
-		} else if (!(part->scratch = malloc(TX_SCRATCH_BYTES))) {
-			return NULL;
-		}
-	}
+	if (!part->scratch && !(part->scratch = malloc(TX_SCRATCH_BYTES)))
+		return NULL;
 	void *memory = part->scratch + part->scratch_used;
 	part->scratch_used += bytes;
 	memset(memory, 0, bytes);

@@ -60,7 +60,8 @@ struct tx_part {
 	bool applied;
 	struct message message;
 	struct journal_part *journal_part;
-	/* Room for what changes build in prepare and copy in apply (new leaf contents). NULL until tx_scratch. */
+	/* Room for what changes build in prepare and copy in apply (new leaf contents). NULL until tx_scratch; stays with the part
+	 * when that is used again, so there is one for each part, whichever owner's thread was the first to need it. */
 	uint8_t *scratch;
 	size_t scratch_used;
 	struct touched pins[TX_PINS_MAX];

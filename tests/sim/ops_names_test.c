@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -462,6 +463,36 @@ static void test_flags_forbid_changes(void **state)
 	machine_stop(&m);
 }
 
+/* What the transactions of one owner need on another one's side comes back to where it was taken. */
+static void test_moving_files_in_one_direction_takes_no_more_and_more_memory(void **state)
+{
+	enum { DIRECTORIES = 8, WARM = 200, ROUNDS = 1500 };
+	struct machine m;
+	uint64_t from = 0, to = 0;
+	char name[32];
+	machine_start(&m, owners, 0);
+	for (unsigned i = 0; i < DIRECTORIES; i++) {
+		snprintf(name, sizeof(name), "d%u", i);
+		const uint64_t ino = make(&m, ROOT, name, S_IFDIR | 0777);
+		if (!from)
+			from = ino;
+		else if (!to || fs_owner(m.sim.fs, to) == fs_owner(m.sim.fs, from))
+			to = ino;
+	}
+	assert_true(owners == 1 || fs_owner(m.sim.fs, from) != fs_owner(m.sim.fs, to));
+	size_t before = 0;
+	for (unsigned i = 0; i < WARM + ROUNDS; i++) {
+		if (i == WARM)
+			before = mallinfo2().uordblks;
+		call_forget(&m, make(&m, from, "a", S_IFREG | 0644), 1);
+		assert_int_equal(call_rename(&m, from, "a", to, "b", 0), 0);
+		assert_int_equal(call_unlink(&m, to, "b"), 0);
+	}
+	machine_settle(&m);
+	assert_true(mallinfo2().uordblks < before + MIB(1));
+	machine_stop(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -478,6 +509,7 @@ int main(void)
 		cmocka_unit_test(test_rename_replaces),
 		cmocka_unit_test(test_rename_exchange),
 		cmocka_unit_test(test_rename_makes_no_loop),
+		cmocka_unit_test(test_moving_files_in_one_direction_takes_no_more_and_more_memory),
 		cmocka_unit_test(test_readdir_returns_everything_once),
 		cmocka_unit_test(test_readdir_errors),
 		cmocka_unit_test(test_flags_forbid_changes),
