@@ -49,8 +49,8 @@ void scrub_find(struct scrub *scrub, uint64_t ino, uint64_t block, const char *f
 {
 	struct fs *fs = scrub->fs;
 	const unsigned index = atomic_load(&scrub->finding_count);
-	char text[sizeof(scrub->finding[0].text)];
 	char object[40] = "";
+	char text[sizeof(scrub->finding[0].text) - sizeof(object)];
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
