@@ -5,7 +5,8 @@
  * The daemon works with descriptors that it has: the device, /dev/fuse, its sockets. What it opens later belongs to its user
  * (sysfs, /dev/vfio, /proc/self/fd when a mount becomes writable), so no capability is needed for it, with two exceptions:
  *
- *   a target that belongs to somebody else    CAP_DAC_OVERRIDE: opened again for writing, or when the drive comes back
+ *   a target that belongs to somebody else    CAP_DAC_OVERRIDE: opened again for writing, or when the drive comes back; so may
+ *                                             /dev/vfio/N of a drive on the PCI bus, wherever it is plugged in again
  *   a device with physical addresses (uio)    CAP_SYS_ADMIN: where its new buffers lie is in /proc/self/pagemap, and all of its
  *                                             configuration space is not for everybody. Such a device reaches all memory of
  *                                             the machine anyway
@@ -182,10 +183,11 @@ static bool target_is_ours(const struct mount_config *config)
 static uint64_t daemon_needs(const struct mount_config *config)
 {
 	uint64_t needs = 0;
+	bool pci;
 
 	if (memory_is_physical())
 		needs |= CAP(SYS_ADMIN);
-	if (!target_is_ours(config))
+	if (!target_is_ours(config) || (nvme_target(config->target, &pci) && pci))
 		needs |= CAP(DAC_OVERRIDE);
 	return needs;
 }
