@@ -68,12 +68,13 @@ int file_free_from(struct inode *inode, uint64_t from, struct file_tx *memory)
 
 int file_truncate_finish(struct inode *inode, struct file_tx *memory)
 {
-	if (!inode->truncating)
-		return 0;
-	const int error = file_free_from(inode, div_round_up(inode_size(inode), FS_BLOCK_SIZE), memory);
-	if (error)
-		return error;
-	inode->truncating = false;
+	if (inode->truncating) {
+		const int error = file_free_from(inode, div_round_up(inode_size(inode), FS_BLOCK_SIZE), memory);
+		if (error)
+			return error;
+		inode->truncating = false;
+	}
+	/* Also when only this step has failed before. */
 	if (!inode->orphan || !le32_get(inode->disk.nlink))
 		return 0;
 	file_change_init(&memory->file, inode, 0, (struct timespec){0});
@@ -107,7 +108,12 @@ static MAY_WAIT int shrink(struct file_op *file, uint64_t size, uint32_t mask)
 	}
 	inode->truncating = true;
 	error = file_commit(inode, &file->tx, FILE_COMMIT_HELD_BACK | FILE_COMMIT_ORPHAN, NULL);
-	return error ? error : file_truncate_finish(inode, &file->tx);
+	if (error)
+		return error;
+	error = file_truncate_finish(inode, &file->tx);
+	if (error)
+		inode_reap(inode->owner, inode->ino); /* the size is the new one already; the rest of the blocks follows */
+	return error;
 }
 
 static MAY_WAIT int grow(struct file_op *file, uint64_t size, uint32_t mask)

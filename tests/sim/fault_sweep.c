@@ -87,6 +87,7 @@ static void run_case(struct sweep *sweep, struct fault_case *c, const struct fau
 			if (strcmp(text, sweep->only) == 0)
 				fault_case_run(c, profile, &sweep->counts);
 		}
+		c->end = 0;
 		return;
 	}
 	if (sim_rand(&random) % 1000 >= sweep->permille)
