@@ -85,6 +85,7 @@ struct op *op_begin(struct owner *owner)
 	}
 	op->next = NULL;
 	op->enospc_attempts = 0;
+	op->enospc_news = false;
 	memset(op->bounce, 0, sizeof(op->bounce));
 	op->owner = owner;
 	op->turn = turn;
@@ -128,7 +129,7 @@ int op_claim(void)
 struct space_wait {
 	struct owner *owner;
 	bool waiting;                   /* for a checkpoint */
-	bool came;                      /* without one */
+	bool news;                      /* something has come, or is bound to */
 };
 
 static MAY_WAIT int drain_owner(void *arg)
@@ -138,12 +139,12 @@ static MAY_WAIT int drain_owner(void *arg)
 	inode_stats_read(wait->owner, &stats);
 	if (stats.orphans) {
 		wait->waiting = true;
-		inode_reap_wait(wait->owner);
+		wait->news |= inode_reap_wait(wait->owner);
 	}
 	if (alloc_quarantine_waiting(wait->owner))
-		wait->waiting = true;
+		wait->waiting = wait->news = true;
 	if (alloc_return_loans(wait->owner))
-		wait->came = true;
+		wait->news = true;
 	return 0;
 }
 
@@ -151,17 +152,23 @@ static MAY_WAIT int checkpoint(void *arg) { return journal_checkpoint(arg); }
 
 bool op_retry_enospc(struct op *op)
 {
+	enum { ROUNDS_MAX = 3 };
 	struct fs *fs = op->owner->fs;
-	if (op->enospc_attempts++)
+	const unsigned round = op->enospc_attempts++;
+	if (round == ROUNDS_MAX)
 		return false;
 	struct space_wait wait = {.waiting = false};
 	for (unsigned i = 0; i < fs->owner_count; i++) {
 		wait.owner = fs->owners[i];
 		reactor_call(wait.owner->reactor, drain_owner, &wait);
 	}
-	if (!wait.waiting)
-		return wait.came;
-	return !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
+	/* What there was to wait for may have come since the attempt that failed: the first time anyhow, and after a round that had
+	 * news, which owners hear of a little later. */
+	const bool had_news = op->enospc_news;
+	op->enospc_news = wait.news;
+	if (round && !wait.news && !had_news)
+		return false;
+	return !wait.waiting || !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
 }
 
 /* ---- the end ---- */

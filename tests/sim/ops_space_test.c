@@ -278,6 +278,39 @@ static void test_many_inodes_survive_a_small_cache(void **state)
 }
 
 /* Unlinked but remembered: more than one orphan block holds. */
+/* On a full filesystem a file is deleted and another one made at once, while the first is on its way out. */
+static void test_what_was_deleted_can_be_made_again_at_once(void **state)
+{
+	enum { FILES_MAX = 4000, ROUNDS = 2000 };
+	static uint64_t inos[FILES_MAX];
+	struct machine m;
+	struct fs_entry entry;
+	char name[16];
+	machine_start(&m, owners, 0);
+	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700), big = make(&m, ROOT, "big", S_IFREG | 0600);
+	unsigned files = 0;
+	assert_int_equal(call_fallocate(&m, big, 0, 0, call_statfs(&m).available_blocks * FS_BLOCK_SIZE - MIB(1)), 0);
+	for (; files < FILES_MAX; files++) {
+		snprintf(name, sizeof(name), "f%u", files);
+		if (call_create(&m, dir, name, S_IFREG | 0600, &entry))
+			break;
+		inos[files] = entry.ino;
+	}
+	assert_true(files > 500 && files < FILES_MAX);
+	uint64_t random = owners;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		const unsigned i = (unsigned)(sim_rand(&random) % files);
+		snprintf(name, sizeof(name), "f%u", i);
+		assert_int_equal(call_unlink(&m, dir, name), 0);
+		call_forget(&m, inos[i], 1);
+		call_sleep(&m, sim_rand(&random) % (NS_PER_MS / 2));
+		if (call_create(&m, dir, name, S_IFREG | 0600, &entry))
+			fail_msg("round %u: no room for a file where one has been deleted", round);
+		inos[i] = entry.ino;
+	}
+	machine_stop(&m);
+}
+
 static void test_many_orphans(void **state)
 {
 	enum { FILES = 1200 };
@@ -350,6 +383,7 @@ int main(void)
 		cmocka_unit_test(test_error_that_stopped_it_is_recorded),
 		cmocka_unit_test(test_read_only_mount_changes_nothing),
 		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
+		cmocka_unit_test(test_what_was_deleted_can_be_made_again_at_once),
 		cmocka_unit_test(test_many_orphans),
 		cmocka_unit_test(test_a_file_over_sixteen_owners),
 	};
