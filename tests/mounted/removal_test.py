@@ -112,22 +112,27 @@ def surprise_load():
         stop = threading.Event()
         synced = []
 
-        def load(number):
+        def load(number, folder):
+            """By the folder that was opened: a path would lead below the mount point, once the mount is detached."""
             count = 0
             try:
                 while not stop.is_set():
-                    path = f'{drive.directory}/r{round_number}.{number}.{count}'
-                    write(path, f'{path}' * 50, sync=True)
-                    synced.append(path)
+                    name = f'r{round_number}.{number}.{count}'
+                    with open(name, 'w', opener=lambda path, flags: os.open(path, flags, dir_fd=folder)) as file:
+                        file.write(name * 50)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    synced.append(name)
                     count += 1
                     if count % 5 == 0:
-                        os.rename(path, f'{path}.moved')
-                        synced.remove(path)
+                        synced.remove(name)
+                        os.rename(name, f'{name}.moved', src_dir_fd=folder, dst_dir_fd=folder)
             except OSError as error:
                 if error.errno not in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT, errno.EROFS):
                     raise
 
-        threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+        folder = os.open(drive.directory, os.O_RDONLY | os.O_DIRECTORY)
+        threads = [threading.Thread(target=load, args=(number, folder)) for number in range(4)]
         for thread in threads:
             thread.start()
         time.sleep(0.2 + round_number * 0.05)
@@ -136,11 +141,14 @@ def surprise_load():
         stop.set()
         for thread in threads:
             thread.join()
+        os.close(folder)
         drive.fsck()
         drive.mount()
-        for path in synced:
-            equal(read(path), path * 50, path)
+        for name in synced:
+            equal(read(f'{drive.directory}/{name}'), name * 50, name)
+        equal(os.listdir(drive.directory) != [], True)
         drive.umount()
+        equal(os.listdir(drive.directory), [], 'written below the mount point')
         drive.fsck()
         note(f'round {round_number}: {len(synced)} synced files, all there')
 
