@@ -14,7 +14,7 @@
 #include "tests/sim/client.h"
 #include "tests/sim/crash.h"
 
-enum { CLIENTS = 3, GROWTHS = 2, GROWTH_MARK = 0xff, STATES_A_PLACE = 6 };
+enum { CLIENTS = 3, GROWTHS = 2, GROWTH_MARK = 0xff, SET_UP_MARK = 0xfe, STATES_A_PLACE = 6 };
 
 struct explorer {
 	uint64_t seed, states_wanted, only_state;
@@ -33,6 +33,7 @@ struct explorer {
 	bool quiet, trace, discard, grow;
 	/* With grow: after so many of the clients' operations the filesystem grows to so many blocks. */
 	struct { unsigned after; uint64_t blocks, acknowledged; } growth[GROWTHS];
+	uint64_t set_up;                /* place from which on the clients' directories are there */
 	bool growths_done;
 };
 
@@ -46,7 +47,9 @@ static MAY_WAIT int set_up(void *arg)
 		if (error)
 			return error;
 	}
-	return fs_sync(explorer->clients[0]->sim->fs);
+	const int error = fs_sync(explorer->clients[0]->sim->fs);
+	bdev_record_mark(crash_record(&explorer->crash), (uint64_t)SET_UP_MARK << 32);
+	return error;
 }
 
 static void work_main(void *arg) { client_work(arg); }
@@ -97,6 +100,10 @@ static void take_marks(struct explorer *explorer)
 		const struct record_entry *entry = &explorer->entries[i];
 		if (entry->kind != RECORD_MARK)
 			continue;
+		if ((entry->mark >> 32 & 0xff) == SET_UP_MARK) {
+			explorer->set_up = entry->submitted;
+			continue;
+		}
 		if ((entry->mark >> 32 & 0xff) == GROWTH_MARK) {
 			explorer->growth[(uint32_t)entry->mark].acknowledged = entry->submitted;
 			continue;
@@ -191,7 +198,7 @@ static MAY_WAIT const char *look(void *arg, struct fs *fs, uint64_t at)
 {
 	struct explorer *explorer = arg;
 	const char *broken = size_judge(explorer, fs, at);
-	for (unsigned i = 0; i < CLIENTS && !broken; i++) {
+	for (unsigned i = 0; i < CLIENTS && !broken && at >= explorer->set_up; i++) {
 		struct client *client = explorer->clients[i];
 		const int error = client_look(client, fs, explorer->found);
 		broken = error ? "the client's files cannot be read" : model_judge(&client->model, explorer->found, at);
@@ -205,7 +212,7 @@ static MAY_WAIT const char *look(void *arg, struct fs *fs, uint64_t at)
 static uint64_t promised(void *arg, uint64_t at)
 {
 	const struct explorer *explorer = arg;
-	uint64_t number = 0;
+	uint64_t number = at >= explorer->set_up;
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		const struct model *model = &explorer->clients[i]->model;
 		unsigned begun = 0, acknowledged = 0;
