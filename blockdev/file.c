@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blockdev/file_internal.h"
@@ -135,6 +136,19 @@ static int file_lock(const struct file *file, int fd, bool read_only)
 	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
+/* While it is opened. The kernel takes an io_uring apart after its process has ended, so the lock of a daemon that was killed
+ * stays for a moment. */
+static int file_lock_patiently(const struct file *file)
+{
+	enum { TRIES = 50, PAUSE_NS = 10000000 };
+	int err = file_lock(file, file->fd, !file->writable);
+	for (unsigned tries = 1; err == -EBUSY && tries < TRIES; tries++) {
+		nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+		err = file_lock(file, file->fd, !file->writable);
+	}
+	return err;
+}
+
 static int file_measure(struct file *file, uint32_t wanted, uint32_t *block_size)
 {
 	struct stat status;
@@ -183,7 +197,7 @@ static int file_prepare(struct file *file, const struct bdev_file_options *optio
 	memset(file->zeroes, 0, FILE_ZERO_BYTES);
 	int err = file_open(file, options);
 	if (err == 0)
-		err = file_lock(file, file->fd, options->read_only);
+		err = file_lock_patiently(file);
 	if (err == 0)
 		err = file_measure(file, options->block_size, block_size);
 	if (err == 0 && !options->no_direct)
