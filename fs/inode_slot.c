@@ -89,7 +89,8 @@ static MAY_WAIT int scan(struct owner *owner, struct ag_inodes *state, uint32_t 
 			state->scanned = state->scan_next == from; /* else a slot became free further down */
 			return 0;
 		}
-		state->scan_next = found + 1;
+		if (state->scan_next == from) /* else a slot became free further down meanwhile */
+			state->scan_next = found + 1;
 		if (find(state, found))
 			continue;
 		struct buf *buf;
