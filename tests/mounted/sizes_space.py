@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import re
-import time
 
 from lanefs_test import Image, MIB, add_case, equal, note, wait_for
 from posix_common import libc
@@ -14,8 +13,8 @@ SMALL = 100         # bytes: in the inode
 MEDIUM = 20 << 10   # bytes: one extent
 PIECE = 1 << 20     # bytes of one write to a large file
 LEFT_MAX = 8        # blocks that may be available when a file of any of these sizes gets none
-LATE_MIN = 50       # so many files still to come: space must be there
-REFILL_SLACK = 16 * 4096  # such lists, and leaves of the directory, whose entries divide differently than before
+REFILL_SLACK = 24 * 4096  # such lists, and leaves
+REFILL_BYTES = 4096 // 15  # of a block, for a small file: an inode of fifteen, or an entry of a leaf
 SLACK = 8 * 4096    # bytes that a truncated file may lose: a block per allocation group for the list of such files
 
 
@@ -111,20 +110,14 @@ def empty(directory, numbers):
 
 
 def refill(directory, numbers, size, what):
-    """All of these get their space again, but for what the lists of files to be freed may have taken meanwhile. One that gets it
-    only a moment later is told of: it should have waited for it by itself."""
-    for number in numbers:
-        added = add_file(path_of(directory, number), size)
-        if not added and len(numbers) - numbers.index(number) > LATE_MIN:
-            time.sleep(0.5)
-            added = add_file(path_of(directory, number), size)
-            note(f'{what}: file {number} got no space at first; half a second later: {added}')
-        if not added:
-            missing = len(numbers) - numbers.index(number)
-            if (missing - 1) * max(size, 4096) > REFILL_SLACK:
-                raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, '
-                                     f'{os.statvfs(directory).f_bavail} blocks are available')
-            return
+    """All of these get their space again, but for what the lists of files to be freed, and leaves of directories, whose entries
+    divide differently than before, may have taken meanwhile: where a leaf must be split and no block is left, names have no room."""
+    missing = sum(not add_file(path_of(directory, number), size) for number in numbers)
+    if missing > 1 and missing * max(size, REFILL_BYTES) > REFILL_SLACK:
+        raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, '
+                             f'{os.statvfs(directory).f_bavail} blocks are available')
+    if missing:
+        note(f'{what}: {missing} of {len(numbers)} names have no room')
 
 
 def fill_and_refill(image, size, ballast, fixed):
