@@ -172,8 +172,8 @@ void inode_linked(struct inode *inode);
 void inode_reap(struct owner *owner, uint64_t ino);
 /* After a replay: finds the orphans of this owner's AGs and starts reaping. Unmount: waits for all reaping. */
 MAY_WAIT int inode_reap_start(struct owner *owner) MUST_CHECK;
-/* True: something was freed meanwhile. */
-MAY_WAIT bool inode_reap_wait(struct owner *owner);
+/* How many it has finished since the mount. */
+MAY_WAIT uint64_t inode_reap_wait(struct owner *owner);
 /* Growing: memory for this owner's AGs of a filesystem of @ag_count (-ENOMEM); then they are there. No wait. */
 int inode_grow_reserve(struct owner *owner, uint32_t ag_count) MUST_CHECK;
 void inode_grow_open(struct owner *owner);

@@ -157,7 +157,8 @@ static MAY_WAIT void error_record(struct journal *journal)
 {
 	struct fs *fs = journal->fs;
 	const int error = fs_stopped(fs);
-	if (error == -ENODEV || fs->shut_down || sabotage(SABOTAGE_FORGETS_ERROR) || fs->error_block == FS_STATE_BLOCK_A || fs->error_block == FS_STATE_BLOCK_B)
+	if (error == -ENODEV || fs->shut_down || sabotage(SABOTAGE_FORGETS_ERROR) || fs->error_block == FS_STATE_BLOCK_A ||
+		fs->error_block == FS_STATE_BLOCK_B)
 		return;
 	error_fill(journal, error, fs->error_block, fs->error_text);
 	if (state_write(journal))

@@ -178,7 +178,9 @@ static MAY_WAIT int group_write(struct journal *journal, uint64_t blocks)
 		io_group_submit(&ios, &io[1]);
 	}
 	const int error = io_group_wait(&ios);
-	return error && !sabotage(SABOTAGE_IGNORES_GROUP_ERROR) ? fs_stop(journal->fs, error, journal->ring_first + journal->head_block, "journal write failed") : 0;
+	if (!error || sabotage(SABOTAGE_IGNORES_GROUP_ERROR))
+		return 0;
+	return fs_stop(journal->fs, error, journal->ring_first + journal->head_block, "journal write failed");
 }
 
 static MAY_WAIT int commit_cut(struct journal *journal, const struct cut *cut)

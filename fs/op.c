@@ -85,7 +85,8 @@ struct op *op_begin(struct owner *owner)
 	}
 	op->next = NULL;
 	op->enospc_attempts = 0;
-	op->enospc_news = false;
+	op->enospc_news = op->enospc_orphans = false;
+	op->enospc_reaped = 0;
 	memset(op->bounce, 0, sizeof(op->bounce));
 	op->owner = owner;
 	op->turn = turn;
@@ -129,18 +130,21 @@ int op_claim(void)
 struct space_wait {
 	struct owner *owner;
 	bool waiting;                   /* for a checkpoint */
+	bool orphans;                   /* unlinked, and perhaps in use for ever */
 	bool news;                      /* something has come, or is bound to */
+	uint64_t reaped;                /* by all owners, since the mount */
 };
+
+static int arrive(void *arg) { return 0; }
 
 static MAY_WAIT int drain_owner(void *arg)
 {
 	struct space_wait *wait = arg;
 	struct inode_stats stats;
 	inode_stats_read(wait->owner, &stats);
-	if (stats.orphans) {
-		wait->waiting = true;
-		wait->news |= inode_reap_wait(wait->owner);
-	}
+	wait->reaped += inode_reap_wait(wait->owner);
+	wait->orphans |= stats.orphans != 0;
+	wait->waiting |= stats.orphans != 0;
 	if (alloc_quarantine_waiting(wait->owner))
 		wait->waiting = wait->news = true;
 	if (alloc_return_loans(wait->owner))
@@ -152,11 +156,16 @@ static MAY_WAIT int checkpoint(void *arg) { return journal_checkpoint(arg); }
 
 bool op_retry_enospc(struct op *op)
 {
-	enum { ROUNDS_MAX = 3 };
+	enum { ROUNDS_MAX = 4, PAUSE_NS = 2000000 };
 	struct fs *fs = op->owner->fs;
 	const unsigned round = op->enospc_attempts++;
 	if (round == ROUNDS_MAX)
 		return false;
+	/* What the kernel has forgotten may still be on its way here: given a moment, then from owner to owner. */
+	if (round && op->enospc_orphans)
+		fiber_sleep(PAUSE_NS);
+	for (unsigned i = 0; i < fs->owner_count; i++)
+		reactor_call(fs->owners[i]->reactor, arrive, NULL);
 	struct space_wait wait = {.waiting = false};
 	for (unsigned i = 0; i < fs->owner_count; i++) {
 		wait.owner = fs->owners[i];
@@ -164,9 +173,11 @@ bool op_retry_enospc(struct op *op)
 	}
 	/* What there was to wait for may have come since the attempt that failed: the first time anyhow, and after a round that had
 	 * news, which owners hear of a little later. */
-	const bool had_news = op->enospc_news;
-	op->enospc_news = wait.news;
-	if (round && !wait.news && !had_news)
+	const bool news = wait.news || wait.reaped != op->enospc_reaped, worth_it = !round || news || op->enospc_news;
+	op->enospc_news = news;
+	op->enospc_orphans = wait.orphans;
+	op->enospc_reaped = wait.reaped;
+	if (!worth_it)
 		return false;
 	return !wait.waiting || !reactor_call(fs->owners[0]->reactor, checkpoint, fs);
 }

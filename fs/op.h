@@ -17,7 +17,8 @@ struct op {
 	struct op *next, *all_next;     /* in the pool */
 	uint8_t *bounce[OP_BOUNCE_COUNT]; /* FS_BLOCK_SIZE each; NULL until op_bounce */
 	unsigned enospc_attempts;
-	bool enospc_news;               /* the last one of them */
+	bool enospc_news, enospc_orphans; /* of the last one of them */
+	uint64_t enospc_reaped;         /* files freed, when it looked */
 	unsigned turn;                  /* of the owner, when it began */
 	_Alignas(16) uint8_t memory[OP_BYTES];
 };
@@ -46,7 +47,7 @@ int op_claim(void) MUST_CHECK;
 
 /* Called with -ENOSPC in hand and nothing held (no lock, range or transaction): waits for space that is on its way
  * back (inodes to be reaped, freed blocks that are not yet reusable, what is lent to other owners). True: worth one more try;
- * three times at most for an operation, after the first only when there is or was something new. */
+ * four times at most for an operation, after the first only when there is or was something new. */
 MAY_WAIT bool op_retry_enospc(struct op *op) MUST_CHECK;
 
 /* The end of a changing operation that went well, all locks given back: makes it durable when the mount option or the

@@ -70,13 +70,13 @@ void inode_reap(struct owner *owner, uint64_t ino)
 	start_reapers(queue);
 }
 
-bool inode_reap_wait(struct owner *owner)
+uint64_t inode_reap_wait(struct owner *owner)
 {
 	struct reap_queue *queue = &owner->inodes->reap;
-	const uint64_t target = queue->queued, before = queue->done;
+	const uint64_t target = queue->queued;
 	while (queue->done < target)
 		fiber_cond_wait(&queue->progress, "unlinked files being freed");
-	return queue->done != before;
+	return queue->done;
 }
 
 /* ---- one inode ---- */
