@@ -3,7 +3,8 @@
 """Turns meson's testlog.json into one line per case: "PASS build: test: case".
 
 cmocka and TAP output is opened up, so that a test program with twenty cases counts as twenty. A program that failed
-without a failing case (a crash, a sanitizer report, a time-out) counts as one failure more.
+without a failing case (a crash, a sanitizer report, a time-out) counts as one failure more. A failure is followed by what
+its test said, in lines that begin with WHY.
 """
 import argparse
 import json
@@ -12,6 +13,7 @@ import sys
 
 CMOCKA = re.compile(r'^\[\s*(OK|FAILED|SKIPPED)\s*\] (\w+)$', re.M)
 TAP = re.compile(r'^(not ok|ok)\b\s*\d*\s*-?\s*(.*?)\s*$', re.M)
+WHY_LINES, WHY_COLUMNS = 14, 200
 FAILED_RESULTS = ('FAIL', 'ERROR', 'TIMEOUT', 'INTERRUPT', 'UNEXPECTEDPASS')
 
 
@@ -34,6 +36,25 @@ def cases(entry):
         seen.add((verdict, name))
         unique.append((verdict, name))
     return unique
+
+
+def print_why(entry, case=None):
+    """What was said about a failing case: the diagnosis behind its TAP line, else the end of what the program said."""
+    output = (entry.get('stdout') or '').splitlines()
+    errors = (entry.get('stderr') or '').splitlines()
+    after = [number for number, line in enumerate(output) if case and re.match(rf'not ok\b.*{re.escape(case)}', line)]
+    said = []
+    if after:
+        for line in output[after[0] + 1:]:
+            if not line.startswith('#'):
+                break
+            said.append(line)
+    if not said:
+        said = (errors or output)[-WHY_LINES:]
+    if len(said) > WHY_LINES:
+        said = said[:WHY_LINES // 2] + ['...'] + said[-WHY_LINES // 2:]
+    for line in said:
+        print(f'WHY  {line[:WHY_COLUMNS]}')
 
 
 def main():
@@ -62,9 +83,12 @@ def main():
         for verdict, case in found:
             any_failed |= verdict == 'FAIL'
             print(f'{verdict} {options.build}: {name}: {case}')
+            if verdict == 'FAIL':
+                print_why(entry, case)
         if entry['result'] in FAILED_RESULTS and not any(verdict == 'FAIL' for verdict, _ in found):
             any_failed = True
             print(f'FAIL {options.build}: {name}: {entry["result"].lower()}, status {entry.get("returncode")}')
+            print_why(entry)
         elif entry['result'] == 'SKIP' and not found:
             print(f'SKIP {options.build}: {name}')
         elif not found and entry['result'] not in FAILED_RESULTS:
