@@ -42,6 +42,8 @@ enum {
 	FS_AG_BLOCKS_LAST_MIN = 64, /* a shorter rest of the device stays unused */
 	FS_JOURNAL_BLOCKS_MAX = 1 << 18,
 };
+/* Sequences and generations stay below: no filesystem counts that far, and what counts on from them never wraps. */
+#define FS_COUNT_END (1ull << 56)
 #define FS_FILE_SIZE_MAX ((uint64_t)INT64_MAX - FS_BLOCK_SIZE)
 
 #define FS_SUPER_MAGIC 0x5346454e414cull   /* "LANEFS" */

@@ -145,7 +145,7 @@ static MAY_WAIT int group_read(struct replay *replay, uint64_t *out_blocks, bool
 	if (le32_get(group->magic) != FS_JOURNAL_MAGIC || group->journal_id.raw != replay->fs->super.journal_id.raw ||
 		le64_get(group->mount_generation) != result->mount_generation || le64_get(group->sequence) != result->next_sequence ||
 		(le32_get(group->previous_crc) != result->previous_crc && !sabotage(SABOTAGE_NO_PREVIOUS_CRC)) ||
-		length < sizeof(*group))
+		length < sizeof(*group) || result->next_sequence >= FS_COUNT_END - 1)
 		return 0;
 	*out_blocks = div_round_up(length, FS_BLOCK_SIZE);
 	if (*out_blocks >= le64_get(replay->fs->super.journal_blocks))

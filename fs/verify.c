@@ -71,18 +71,20 @@ static const char *state_check(const struct fs_super *super, const void *block, 
 
 	if (block_number != FS_STATE_BLOCK_A && block_number != FS_STATE_BLOCK_B)
 		return "header.block";
-	if (!generation || (generation & 1) != (block_number == FS_STATE_BLOCK_B))
+	if (!generation || generation >= FS_COUNT_END || (generation & 1) != (block_number == FS_STATE_BLOCK_B))
 		return "generation";
+	if (le64_get(state->mount_generation) >= FS_COUNT_END)
+		return "mount_generation";
 	if (le32_get(state->clean) > 1)
 		return "clean";
 	if (le32_get(state->reserved0) || le32_get(state->reserved1))
 		return "reserved";
 	if (le64_get(state->tail_block) >= le64_get(super->journal_blocks))
 		return "tail_block";
-	if (!tail || tail == UINT64_MAX)
+	if (!tail || tail >= FS_COUNT_END)
 		return "tail_sequence";
 	/* Every group fills at least one block of the ring. */
-	if (durable < tail - 1 || durable - (tail - 1) > le64_get(super->journal_blocks))
+	if (durable < tail - 1 || durable >= FS_COUNT_END - 1 || durable - (tail - 1) > le64_get(super->journal_blocks))
 		return "durable_sequence";
 	if (le32_get(state->clean) && durable != tail - 1)
 		return "durable_sequence";

@@ -173,7 +173,8 @@ static bool group_read(struct fsck *fsck, struct replay *replay)
 	if (le32_get(group->magic) != FS_JOURNAL_MAGIC ||
 	    le64_get(group->journal_id) != le64_get(fsck->super.journal_id) ||
 	    le64_get(group->mount_generation) != le64_get(fsck->state.mount_generation) ||
-	    le64_get(group->sequence) != replay->sequence || le32_get(group->previous_crc) != replay->crc)
+	    le64_get(group->sequence) != replay->sequence || le32_get(group->previous_crc) != replay->crc ||
+	    replay->sequence >= FS_COUNT_END - 1)
 		return false;
 	if (length < sizeof(*group) || blocks > replay->blocks_left || !group_buffer(fsck, replay, blocks) ||
 	    !group_read_blocks(fsck, replay, 1, blocks - 1))

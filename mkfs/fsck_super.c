@@ -190,8 +190,10 @@ static void state_fields(struct fsck *fsck, const struct fs_state *state)
 		le32_get(fsck->super.last_ag_blocks);
 	if (le32_get(state->clean) > 1)
 		fsck_find(fsck, "state: clean is %" PRIu32, le32_get(state->clean));
-	if (!tail || tail == UINT64_MAX)
-		fsck_find(fsck, "state: tail_sequence is %" PRIu64, tail);
+	if (!tail || tail >= FS_COUNT_END || durable >= FS_COUNT_END - 1)
+		fsck_find(fsck, "state: tail_sequence is %" PRIu64 ", durable_sequence %" PRIu64, tail, durable);
+	if (le64_get(state->mount_generation) >= FS_COUNT_END)
+		fsck_find(fsck, "state: mount_generation is %" PRIu64, le64_get(state->mount_generation));
 	if (tail && durable < tail - 1)
 		fsck_find(fsck, "state: durable_sequence %" PRIu64 " is before the tail %" PRIu64, durable, tail);
 	if (le32_get(state->clean) == 1 && tail && durable > tail - 1)
@@ -224,7 +226,7 @@ static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void
 		fsck_find(fsck, "state (block %" PRIu64 "): wrong %s", place, field);
 		return NULL;
 	}
-	if (!le64_get(state->generation) || le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
+	if (!le64_get(state->generation) || le64_get(state->generation) >= FS_COUNT_END || le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
 		fsck_find(fsck, "state (block %" PRIu64 "): generation %" PRIu64 " belongs into the other block", place,
 			le64_get(state->generation));
 	if (le64_get(state->header.owner))

@@ -57,7 +57,7 @@ const void *repair_read(struct repair *repair, uint64_t block, void *buffer, enu
 	if (!header || fsck_header_useless(fsck, header, block, type, image) || le64_get(header->owner) != owner)
 		return NULL;
 	/* A number that no journal reaches is not believed: the block gets a new one. */
-	const bool absurd = le64_get(header->sequence) >> 48;
+	const bool absurd = le64_get(header->sequence) >= FS_COUNT_END - 1;
 	if (!absurd)
 		repair->sequence = MAX(repair->sequence, le64_get(header->sequence));
 	if (absurd || le16_get(header->reserved0) || le32_get(header->reserved1)) {

@@ -43,6 +43,8 @@ void repair_write_state(struct repair *repair, bool clean)
 	struct fsck *fsck = &repair->fsck;
 	struct fs_state *state = &fsck->state;
 	uint64_t generation = le64_get(state->generation);
+	if (generation >= FS_COUNT_END - 3) /* room for this write and the next one, each twice */
+		generation = 0;
 	for (unsigned i = 0; i < 2 && !fsck->error; i++) {
 		generation++;
 		const uint64_t place = FS_STATE_BLOCK_A + generation % 2;
@@ -70,7 +72,7 @@ void repair_write_state(struct repair *repair, bool clean)
 	}
 }
 
-/* Highest sequence and mount generation of any group that ever stood in the ring. */
+/* Highest sequence and mount generation of any group that ever stood in the ring; what nobody counts to is not believed. */
 static void ring_look(struct repair *repair, uint64_t *sequence, uint64_t *generation)
 {
 	struct fsck *fsck = &repair->fsck;
@@ -81,8 +83,10 @@ static void ring_look(struct repair *repair, uint64_t *sequence, uint64_t *gener
 		if (fsck->error || le32_get(group->magic) != FS_JOURNAL_MAGIC ||
 			le64_get(group->journal_id) != le64_get(fsck->super.journal_id))
 			continue;
-		*sequence = MAX(*sequence, le64_get(group->sequence));
-		*generation = MAX(*generation, le64_get(group->mount_generation));
+		if (le64_get(group->sequence) < FS_COUNT_END - 1)
+			*sequence = MAX(*sequence, le64_get(group->sequence));
+		if (le64_get(group->mount_generation) < FS_COUNT_END - 1)
+			*generation = MAX(*generation, le64_get(group->mount_generation));
 	}
 }
 
@@ -172,6 +176,12 @@ static bool super_replay(struct fsck *fsck)
 	return good;
 }
 
+static bool state_countable(const struct fs_state *state)
+{
+	return le64_get(state->tail_sequence) < FS_COUNT_END && le64_get(state->durable_sequence) < FS_COUNT_END - 1 &&
+		le64_get(state->mount_generation) < FS_COUNT_END;
+}
+
 void repair_start(struct repair *repair)
 {
 	struct fsck *fsck = &repair->fsck;
@@ -183,8 +193,7 @@ void repair_start(struct repair *repair)
 	fsck_state(fsck);
 	if (fsck->error)
 		return;
-	const uint64_t numbers = le64_get(fsck->state.tail_sequence) | le64_get(fsck->state.durable_sequence);
-	bool known = !fsck->out->fatal && !(numbers >> 48); /* no journal reaches that */
+	bool known = !fsck->out->fatal && state_countable(&fsck->state);
 	if (known)
 		known = super_replay(fsck);
 	super_mend(&fsck->super);

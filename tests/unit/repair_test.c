@@ -298,6 +298,47 @@ static void test_a_lost_superblock_and_lost_states_come_back(void **state)
 	bench_destroy(bench);
 }
 
+/* Numbers that a hostile image has made as high as can be: @lost says that both states are gone, and only the ring tells. */
+static void numbers_check(uint64_t generation, uint64_t mount_generation, uint64_t sequence, bool lost)
+{
+	struct bench *bench = bench_create();
+	struct fs_state *state = sample_state(&bench->sample);
+	generation &= ~1ull; /* the place of the sample's */
+	state->generation = le64_set(generation);
+	state->mount_generation = le64_set(mount_generation);
+	state->tail_sequence = le64_set(sequence);
+	state->durable_sequence = le64_set(sequence - 1);
+	struct sample_group group;
+	sample_group_begin(&group);
+	sample_group_end(&bench->sample, &group, 3, sequence, 1);
+	sample_seal(&bench->sample, state);
+	if (lost)
+		zero(bench, FS_STATE_BLOCK_A);
+	zero(bench, FS_STATE_BLOCK_B);
+	const bool intact_before = !findings(bench);
+	assert_int_equal(intact_before, !lost && generation < FS_COUNT_END && mount_generation < FS_COUNT_END &&
+		sequence < FS_COUNT_END && generation);
+	for (unsigned i = 0; i < 3; i++) {
+		repaired(bench);
+		if (i || intact_before)
+			assert_int_equal(bench->result.losses, 0);
+	}
+	bench_destroy(bench);
+}
+
+static void test_numbers_at_the_end_do_not_wrap(void **state)
+{
+	static const uint64_t number[] = {1ull << 48, FS_COUNT_END - 6, FS_COUNT_END - 4, FS_COUNT_END - 3, FS_COUNT_END - 2,
+		FS_COUNT_END - 1, FS_COUNT_END, FS_COUNT_END + 1, UINT64_MAX - 1, UINT64_MAX};
+	for (unsigned i = 0; i < ARRAY_SIZE(number); i++)
+		for (unsigned lost = 0; lost < 2; lost++) {
+			numbers_check(number[i], 1, 1000, lost);
+			numbers_check(4, number[i], 1000, lost);
+			numbers_check(4, 1, number[i], lost);
+			numbers_check(number[i], number[i], number[i], lost);
+		}
+}
+
 static void test_without_any_superblock_nothing_is_written(void **state)
 {
 	struct bench *bench = bench_create();
@@ -429,6 +470,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_what_is_intact_stays),
 		cmocka_unit_test(test_lost_maps_and_headers_are_made_anew),
 		cmocka_unit_test(test_a_lost_superblock_and_lost_states_come_back),
+		cmocka_unit_test(test_numbers_at_the_end_do_not_wrap),
 		cmocka_unit_test(test_without_any_superblock_nothing_is_written),
 		cmocka_unit_test(test_a_lost_root_leaves_everything_in_lost_and_found),
 		cmocka_unit_test(test_a_lost_root_inode_is_made_anew),

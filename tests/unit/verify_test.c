@@ -219,10 +219,13 @@ static void test_state_fields(void **state)
 	const struct mutation mutations[] = {
 		{AT(fs_state, generation), 0, "generation"},
 		{AT(fs_state, generation), 3, "generation"},
+		{AT(fs_state, generation), FS_COUNT_END, "generation"},
+		{AT(fs_state, mount_generation), FS_COUNT_END, "mount_generation"},
 		{AT(fs_state, clean), 2, "clean"},
 		{AT(fs_state, reserved0), 1, "reserved"},
 		{AT(fs_state, tail_block), 256, "tail_block"},
 		{AT(fs_state, tail_sequence), 0, "tail_sequence"},
+		{AT(fs_state, tail_sequence), FS_COUNT_END, "tail_sequence"},
 		{AT(fs_state, tail_sequence), UINT64_MAX, "tail_sequence"},
 		{AT(fs_state, reserved1), 1, "reserved"},
 		{AT(fs_state, durable_sequence), 998, "durable_sequence"},
