@@ -2,17 +2,16 @@
 /*
  * Drives a target without libFuzzer: NAME_replay [--mutate N] [--seed S] [--verbose] FILE|FOLDER...
  * Runs each file, and each file of each folder (a folder that does not exist is empty). With --mutate each of them is
- * then changed N times at random. A failure names the input: what was mutated is written to fuzz-failure.bin, for
- * cases/NAME/ once it is understood.
+ * then changed N times at random. A failure names the input: what was mutated is written to a file in $TMPDIR or /tmp,
+ * which the message names too, for cases/NAME/ once it is understood.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <fcntl.h>
 
 #include "reactor/log.h"
 #include "tests/fuzz/fuzz.h"
@@ -29,6 +28,7 @@ static bool verbose;
 static const char *at_work = "the start";
 static uint8_t mutated[FUZZ_INPUT_MAX];
 static size_t mutated_size;             /* 0: the file itself was being run */
+static char failure_path[4096];         /* where it goes when it fails */
 
 static uint64_t random_next(void)
 {
@@ -96,15 +96,16 @@ static size_t mutate(uint8_t *data, size_t size)
 
 static void on_death(int number)
 {
-	char line[512];
-	const char *text = mutated_size ? "mutated, in fuzz-failure.bin" : "itself";
+	char line[2 * sizeof(failure_path)];
+	const char *text = mutated_size ? "mutated, in " : "itself", *where = "";
 	if (mutated_size) {
-		const int fd = open("fuzz-failure.bin", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+		where = failure_path;
+		const int fd = open(failure_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 		if (fd < 0 || write(fd, mutated, mutated_size) != (ssize_t)mutated_size)
-			text = "mutated, and could not be written";
+			text = "mutated, and cannot be written to ";
 	}
-	const int length = snprintf(line, sizeof(line), "replay: signal %d at %s, %s\n", number, at_work, text);
-	if (write(STDERR_FILENO, line, (size_t)length) < 0)
+	const int length = snprintf(line, sizeof(line), "replay: signal %d at %s, %s%s\n", number, at_work, text, where);
+	if (write(STDERR_FILENO, line, MIN((size_t)length, sizeof(line) - 1)) < 0)
 		_exit(3);
 	signal(number, SIG_DFL);
 	raise(number);
@@ -173,6 +174,13 @@ static int by_name(const void *a, const void *b) { return strcmp(*(char *const *
 
 static void log_nothing(enum log_level level, const char *line, void *arg) {}
 
+static void failure_path_make(void)
+{
+	const char *folder = getenv("TMPDIR");
+	snprintf(failure_path, sizeof(failure_path), "%s/lanefs-%s-failure-%d.bin", folder && folder[0] == '/' ? folder : "/tmp",
+		program_invocation_short_name, (int)getpid());
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -192,6 +200,7 @@ int main(int argc, char **argv)
 		log_set_sink(log_nothing, NULL);
 	if (LLVMFuzzerInitialize)
 		LLVMFuzzerInitialize(&argc, &argv);
+	failure_path_make();
 	signal(SIGABRT, on_death);
 	signal(SIGALRM, on_death);
 	signal(SIGSEGV, on_death);
