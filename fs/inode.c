@@ -363,5 +363,6 @@ void inode_stats_read(const struct owner *owner, struct inode_stats *out)
 		.referenced = table->referenced,
 		.lookups = table->lookups.used,
 		.orphans = table->reap.queued - table->reap.done,
+		.chained = table->chained,
 	};
 }

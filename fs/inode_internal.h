@@ -103,6 +103,7 @@ struct inode_table {
 	struct ag_inodes **ags;         /* of this owner, by ag / owner_count; what it points to never moves */
 	unsigned ag_count, ag_room;     /* ag_room: with those that are made for a filesystem that grows */
 	struct reap_queue reap;
+	uint64_t chained;               /* entries in the orphan chains of this owner's AGs */
 	struct op_pool *ops;
 	struct fiber_mutex flushing;    /* of times */
 	struct fiber_mutex rename;      /* on owner 0: directories change their parents */

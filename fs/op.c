@@ -143,7 +143,7 @@ static MAY_WAIT int drain_owner(void *arg)
 	struct inode_stats stats;
 	inode_stats_read(wait->owner, &stats);
 	wait->reaped += inode_reap_wait(wait->owner);
-	wait->orphans |= stats.orphans != 0;
+	wait->orphans |= stats.chained != 0;
 	wait->waiting |= stats.orphans != 0;
 	if (alloc_quarantine_waiting(wait->owner))
 		wait->waiting = wait->news = true;

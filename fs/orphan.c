@@ -245,6 +245,7 @@ static void add_apply(struct tx_part *part, struct orphan_change *orphan)
 		state_of(orphan)->chain_reserved--;
 	}
 	header_count(part, orphan, 1);
+	part->owner->inodes->chained++;
 	inode->orphan = true;
 	inode->orphan_block = orphan->block->block;
 	inode->orphan_index = index;
@@ -270,6 +271,7 @@ static void remove_apply(struct tx_part *part, struct orphan_change *orphan)
 		block_set(part, orphan, inode->orphan_index, 0);
 	}
 	header_count(part, orphan, -1);
+	part->owner->inodes->chained--;
 	inode->orphan = false;
 	inode->orphan_block = 0;
 	if (inode->orphan_ref) {

@@ -216,6 +216,7 @@ static MAY_WAIT int found(struct owner *owner, uint64_t ino, uint64_t block, uin
 		return 0;
 	}
 	inode->orphan = true;
+	owner->inodes->chained++;
 	inode->orphan_block = block;
 	inode->orphan_index = index;
 	inode->truncating = le32_get(inode->disk.nlink);

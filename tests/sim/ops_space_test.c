@@ -277,27 +277,39 @@ static void test_many_inodes_survive_a_small_cache(void **state)
 	machine_stop(&m);
 }
 
-/* Unlinked but remembered: more than one orphan block holds. */
+enum { FILES_MAX = 4000 };
+
+/* Until there is no room for one more, in a folder; their number. */
+static unsigned fill_with_files(struct machine *machine, uint64_t *inos, uint64_t *out_dir)
+{
+	struct fs_entry entry;
+	char name[16];
+	const uint64_t dir = make(machine, ROOT, "dir", S_IFDIR | 0700), big = make(machine, ROOT, "big", S_IFREG | 0600);
+	const uint64_t room = call_statfs(machine).available_blocks * FS_BLOCK_SIZE;
+	assert_int_equal(call_fallocate(machine, big, 0, 0, room - MIB(1)), 0);
+	unsigned files = 0;
+	for (; files < FILES_MAX; files++) {
+		snprintf(name, sizeof(name), "f%u", files);
+		if (call_create(machine, dir, name, S_IFREG | 0600, &entry))
+			break;
+		inos[files] = entry.ino;
+	}
+	assert_true(files > 500 && files < FILES_MAX);
+	*out_dir = dir;
+	return files;
+}
+
 /* On a full filesystem a file is deleted and another one made at once, while the first is on its way out. */
 static void test_what_was_deleted_can_be_made_again_at_once(void **state)
 {
-	enum { FILES_MAX = 4000, ROUNDS = 2000 };
+	enum { ROUNDS = 2000 };
 	static uint64_t inos[FILES_MAX];
 	struct machine m;
 	struct fs_entry entry;
 	char name[16];
 	machine_start(&m, owners, 0);
-	const uint64_t dir = make(&m, ROOT, "dir", S_IFDIR | 0700), big = make(&m, ROOT, "big", S_IFREG | 0600);
-	unsigned files = 0;
-	assert_int_equal(call_fallocate(&m, big, 0, 0, call_statfs(&m).available_blocks * FS_BLOCK_SIZE - MIB(1)), 0);
-	for (; files < FILES_MAX; files++) {
-		snprintf(name, sizeof(name), "f%u", files);
-		if (call_create(&m, dir, name, S_IFREG | 0600, &entry))
-			break;
-		inos[files] = entry.ino;
-	}
-	assert_true(files > 500 && files < FILES_MAX);
-	uint64_t random = owners;
+	uint64_t random = owners, dir;
+	const unsigned files = fill_with_files(&m, inos, &dir);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		const unsigned i = (unsigned)(sim_rand(&random) % files);
 		snprintf(name, sizeof(name), "f%u", i);
@@ -311,6 +323,46 @@ static void test_what_was_deleted_can_be_made_again_at_once(void **state)
 	machine_stop(&m);
 }
 
+struct late_forget {
+	struct fiber_start_remote start;
+	struct fs *fs;
+	uint64_t ino, delay_ns;
+	bool done;
+};
+
+static MAY_WAIT void forget_late(void *arg)
+{
+	struct late_forget *late = arg;
+	fiber_sleep(late->delay_ns);
+	fs_forget(late->fs, late->ino, 1);
+	late->done = true;
+}
+
+/* The kernel tells of an unlinked file that nobody uses any more a little after it has answered whoever closed it. */
+static void test_what_is_forgotten_a_moment_later_makes_room(void **state)
+{
+	static uint64_t inos[FILES_MAX];
+	struct machine m;
+	struct fs_entry entry;
+	char name[16];
+	machine_start(&m, owners, 0);
+	uint64_t dir;
+	const unsigned files = fill_with_files(&m, inos, &dir);
+	for (unsigned i = 0; i < MIN(files, 200u); i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		assert_int_equal(call_unlink(&m, dir, name), 0);
+		struct late_forget late = {.fs = m.sim.fs, .ino = inos[i], .delay_ns = i * 10000};
+		late.start.start = (struct fiber_start){.fn = forget_late, .arg = &late, .name = "forget"};
+		fiber_start_on(reactor_group_get(m.sim.group, i % owners), &late.start);
+		if (call_create(&m, dir, name, S_IFREG | 0600, &entry))
+			fail_msg("no room for a file where one is forgotten %u us later", i * 10);
+		while (!late.done)
+			call_sleep(&m, NS_PER_MS);
+	}
+	machine_stop(&m);
+}
+
+/* Unlinked but remembered: more than one orphan block holds. */
 static void test_many_orphans(void **state)
 {
 	enum { FILES = 1200 };
@@ -384,6 +436,7 @@ int main(void)
 		cmocka_unit_test(test_read_only_mount_changes_nothing),
 		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
 		cmocka_unit_test(test_what_was_deleted_can_be_made_again_at_once),
+		cmocka_unit_test(test_what_is_forgotten_a_moment_later_makes_room),
 		cmocka_unit_test(test_many_orphans),
 		cmocka_unit_test(test_a_file_over_sixteen_owners),
 	};
