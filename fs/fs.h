@@ -168,9 +168,13 @@ MAY_WAIT int fs_create(struct fs *fs, uint64_t parent, const struct fs_create *c
 MAY_WAIT int fs_link(struct fs *fs, uint64_t parent, struct fs_name name, uint64_t ino, struct fs_entry *out);
 MAY_WAIT int fs_unlink(struct fs *fs, uint64_t parent, struct fs_name name);
 MAY_WAIT int fs_rmdir(struct fs *fs, uint64_t parent, struct fs_name name);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. On the owner of @from_parent. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. On the owner of @from_parent. @out_moved, unless NULL: which directories have
+ * another parent now, and so another "..". */
+struct fs_moved {
+	uint64_t directory[2];      /* 0: none */
+};
 MAY_WAIT int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to,
-	unsigned flags);
+	unsigned flags, struct fs_moved *out_moved);
 
 /* Calls emit for entries with a cookie above @cookie until it returns false or the directory ends. "." and ".." come
  * first (cookies 1 and 2). @plus: out entries carry attributes, and one lookup count each except for "." and "..";

@@ -307,9 +307,17 @@ static int rename_check(const struct fs *fs, struct fs_name from, struct fs_name
 	return 0;
 }
 
-int fs_rename(
-	struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to, unsigned flags)
+static struct fs_moved moved_directories(const struct rename_op *rename)
 {
+	return (struct fs_moved){.directory = {rename->moved.new_parent ? rename->from.found.ino : 0,
+		rename->to_exists && rename->other.new_parent ? rename->to.found.ino : 0}};
+}
+
+int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to,
+	unsigned flags, struct fs_moved *out_moved)
+{
+	if (out_moved)
+		*out_moved = (struct fs_moved){.directory = {0}};
 	int error = rename_check(fs, from, to, flags);
 	if (error)
 		return error;
@@ -325,6 +333,8 @@ int fs_rename(
 	do {
 		error = rename_once(rename);
 	} while (error == -ENOSPC && op_retry_enospc(op));
+	if (!error && out_moved)
+		*out_moved = moved_directories(rename);
 	if (!error)
 		error = namei_finish(op->owner, rename->directory_flags);
 	op_end(op);

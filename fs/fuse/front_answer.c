@@ -8,6 +8,8 @@
  * | change                              | who refreshes what the kernel cached                                       |
  * | create, mkdir, symlink, mknod, link | the answer's entry; the kernel drops the directory's attributes itself     |
  * | unlink, rmdir, rename (and victims) | the kernel: nlink, ctime, both directories, the dentries                   |
+ * | rename of a directory: its ".."     | nobody: forget_listing before the answer, or the cached entries keep the   |
+ * |   elsewhere                         |   parent of before                                                         |
  * | ctime and nlink through other names | same nodeid, same attributes                                               |
  * | setattr, chown, truncate            | the answer's attributes                                                    |
  * | write, fallocate, copy: size, times | the kernel drops them itself after the answer                              |
@@ -20,12 +22,39 @@
  * | file flags (chattr): ctime          | nobody: forget_attributes before the answer                                |
  * | FS_IOC_SHUTDOWN, device removed     | not undone: what is cached stays readable, the rest answers errors         |
  */
+#include <inttypes.h>
+
 #include "fs/fuse/front_request.h"
+#include "reactor/blocking.h"
+#include "reactor/log.h"
 
 void front_forget_attributes(struct front_request *request, uint64_t ino)
 {
 	if (fs_ticket_claim(&request->ticket))
 		request->transport->forget_attributes(request, ino);
+}
+
+struct moved {
+	struct front_request *request;
+	uint64_t ino;
+};
+
+static int forget_listing(void *arg)
+{
+	const struct moved *moved = arg;
+	moved->request->transport->forget_listing(moved->request, moved->ino);
+	return 0;
+}
+
+/* The kernel takes the locks of the cached pages. Who reads them may hold one while it waits for us, in a fault on a
+ * mapped file of ours; where nobody can be reading there is nothing to wait for. */
+MAY_WAIT void front_forget_listing(struct front_request *request, uint64_t ino)
+{
+	struct moved moved = {.request = request, .ino = ino};
+	const int error = request->session->kernel_minor >= WIRE_MINOR_MOVED_LOCKED ?
+		forget_listing(&moved) : reactor_blocking(forget_listing, &moved);
+	if (error)
+		log_warn("fuse: directory %" PRIu64 ": the kernel keeps its old \"..\": %s", ino, strerror(-error));
 }
 
 struct fs_cred front_cred(const struct front_request *request)

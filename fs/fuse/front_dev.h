@@ -124,5 +124,6 @@ void dev_answers_close(struct dev_source *source);
 void dev_request_home(struct dev_request *request); /* on its source's reactor */
 /* Any reactor: see front_transport. @fd: any of the connection. */
 void dev_tell_attributes_stale(int fd, uint64_t ino);
+void dev_tell_listing_stale(int fd, uint64_t ino);
 
 #endif

@@ -121,11 +121,10 @@ static void dev_answer_interrupted(struct front_request *base)
 			front_opcode_name(base->header->opcode), strerror(-result));
 }
 
-void dev_tell_attributes_stale(int fd, uint64_t ino)
+/* @from: of what is cached of the inode's contents; negative: attributes only. */
+static void tell_stale(int fd, uint64_t ino, int64_t from, const char *what)
 {
-	/* A negative offset: attributes only, no pages. So the kernel takes no lock of the inode, and the inode, which
-	 * the unanswered request keeps in use, can be neither new nor on its way out: nothing to wait for. */
-	struct fuse_notify_inval_inode_out inode = {.ino = ino, .off = -1};
+	struct fuse_notify_inval_inode_out inode = {.ino = ino, .off = from};
 	struct fuse_out_header header = {
 		.len = sizeof(header) + sizeof(inode),
 		.error = FUSE_NOTIFY_INVAL_INODE,
@@ -133,13 +132,27 @@ void dev_tell_attributes_stale(int fd, uint64_t ino)
 	const struct iovec iov[2] = {{&header, sizeof(header)}, {&inode, sizeof(inode)}};
 	int result = write_message(fd, iov, ARRAY_SIZE(iov));
 	if (result && result != -ENOENT && result != -ENODEV && result != -EPERM)
-		log_warn("fuse: inode %llu: the kernel keeps stale attributes: %s", (unsigned long long)ino,
+		log_warn("fuse: inode %llu: the kernel keeps stale %s: %s", (unsigned long long)ino, what,
 			strerror(-result));
 }
+
+void dev_tell_attributes_stale(int fd, uint64_t ino)
+{
+	/* No pages: so the kernel takes no lock of the inode, and the inode, which the unanswered request keeps in use,
+	 * can be neither new nor on its way out: nothing to wait for. */
+	tell_stale(fd, ino, -1, "attributes");
+}
+
+void dev_tell_listing_stale(int fd, uint64_t ino) { tell_stale(fd, ino, 0, "directory entries"); }
 
 static void dev_forget_attributes(struct front_request *base, uint64_t ino)
 {
 	dev_tell_attributes_stale(CONTAINER_OF(base, struct dev_request, base)->source->fd, ino);
+}
+
+static void dev_forget_listing(struct front_request *base, uint64_t ino)
+{
+	dev_tell_listing_stale(CONTAINER_OF(base, struct dev_request, base)->source->fd, ino);
 }
 
 static void home_message(struct message *message)
@@ -165,5 +178,6 @@ const struct front_transport front_dev_transport = {
 	.answer = dev_answer,
 	.answer_interrupted = dev_answer_interrupted,
 	.forget_attributes = dev_forget_attributes,
+	.forget_listing = dev_forget_listing,
 	.release = dev_release,
 };

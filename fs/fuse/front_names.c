@@ -130,8 +130,13 @@ MAY_WAIT static int rename_names(struct front_request *request, uint64_t to_pare
 {
 	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
-	return fs_rename(request->session->fs, request->header->nodeid, request->call.name[0], to_parent,
-		request->call.name[1], flags);
+	struct fs_moved moved;
+	int error = fs_rename(request->session->fs, request->header->nodeid, request->call.name[0], to_parent,
+		request->call.name[1], flags, &moved);
+	for (size_t i = 0; i < ARRAY_SIZE(moved.directory); i++)
+		if (moved.directory[i])
+			front_forget_listing(request, moved.directory[i]);
+	return error;
 }
 
 MAY_WAIT int front_op_rename(struct front_request *request)

@@ -32,6 +32,9 @@ struct front_transport {
 	/* Tells the kernel to forget the cached attributes of @ino. Only for an inode which the unanswered @request
 	 * keeps in use in the kernel: then the call cannot block. See front_forget_attributes. */
 	void (*forget_attributes)(struct front_request *request, uint64_t ino);
+	/* The same for the cached entries of a directory, whose lock @request holds in the kernel; where it does not, the
+	 * call may block, and may be made by a thread of its own. See front_forget_listing. */
+	void (*forget_listing)(struct front_request *request, uint64_t ino);
 	/* The last call; from the reactor that ran the request. */
 	void (*release)(struct front_request *request);
 };
@@ -201,6 +204,8 @@ MAY_WAIT int front_op_ioctl(struct front_request *request);
 /* ---- front_answer.c ---- */
 /* transport->forget_attributes, unless the request may have been answered meanwhile (then nothing has changed). */
 void front_forget_attributes(struct front_request *request, uint64_t ino);
+/* transport->forget_listing, for a directory that @request has moved. */
+MAY_WAIT void front_forget_listing(struct front_request *request, uint64_t ino);
 struct fs_cred front_cred(const struct front_request *request);
 void front_fill_attr(struct front_session *session, const struct fs_attr *attr, struct fuse_attr *out);
 void front_fill_entry(struct front_session *session, const struct fs_entry *entry, struct fuse_entry_out *out);

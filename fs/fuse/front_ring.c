@@ -248,6 +248,11 @@ static void ring_forget_attributes(struct front_request *base, uint64_t ino)
 	dev_tell_attributes_stale(CONTAINER_OF(base, struct ring_entry, base)->source->dev->fd, ino);
 }
 
+static void ring_forget_listing(struct front_request *base, uint64_t ino)
+{
+	dev_tell_listing_stale(CONTAINER_OF(base, struct ring_entry, base)->source->dev->fd, ino);
+}
+
 static void entry_home(struct ring_entry *entry)
 {
 	struct ring_source *ring = entry->source;
@@ -279,5 +284,6 @@ static const struct front_transport ring_transport = {
 	.buffer_get = ring_buffer_get,
 	.answer = ring_answer,
 	.forget_attributes = ring_forget_attributes,
+	.forget_listing = ring_forget_listing,
 	.release = ring_release,
 };

@@ -23,6 +23,8 @@ enum {
 	WIRE_MINOR_MIN = 31,      /* Linux 5.4 */
 	/* Linux 6.1: from 6.0 on the kernel itself takes setgid from new files whose creator may not have it. */
 	WIRE_MINOR_SGID_STRIPPED = 37,
+	/* Linux 6.6: from 6.5 on the kernel holds the lock of a directory whose parent changes. */
+	WIRE_MINOR_MOVED_LOCKED = 39,
 	WIRE_WRITE_BYTES_MAX = 1 << 20,
 	WIRE_PAGES_MAX = WIRE_WRITE_BYTES_MAX / 4096,
 	WIRE_WRITE_HEADER_BYTES = sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in),

@@ -159,7 +159,8 @@ static MAY_WAIT int run_names(struct call *call)
 	case RMDIR:
 		return fs_rmdir(fs, call->ino, name_of(call->name));
 	case RENAME:
-		return fs_rename(fs, call->ino, name_of(call->name), call->ino2, name_of(call->name2), call->flags);
+		return fs_rename(fs, call->ino, name_of(call->name), call->ino2, name_of(call->name2), call->flags,
+			&call->machine->moved);
 	case READDIR:
 		return fs_readdir(fs, call->ino, call->offset, call->yes, call->emit, call->arg);
 	default:

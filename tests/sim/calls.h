@@ -16,6 +16,7 @@ struct machine {
 	unsigned owners;
 	struct fs_mount_options mount;
 	struct fs_cred cred;
+	struct fs_moved moved;          /* what the last rename says */
 	bool error_device;
 	bool damaged;                   /* the test expects no clean end: no fsck */
 };

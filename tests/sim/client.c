@@ -55,7 +55,7 @@ static int do_lookup(struct call *c) { return fs_lookup(c->fs, c->ino, c->name, 
 static int do_create(struct call *c) { return fs_create(c->fs, c->ino, &c->create, &c->cred, &c->entry); }
 static int do_unlink(struct call *c) { return fs_unlink(c->fs, c->ino, c->name); }
 static int do_rmdir(struct call *c) { return fs_rmdir(c->fs, c->ino, c->name); }
-static int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags); }
+static int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags, NULL); }
 static int do_link(struct call *c) { return fs_link(c->fs, c->ino, c->name, c->ino2, &c->entry); }
 static int do_getattr(struct call *c) { return fs_getattr(c->fs, c->ino, &c->attr); }
 static int do_setattr(struct call *c) { return fs_setattr(c->fs, c->ino, &c->attr, c->flags, &c->cred, &c->attr); }

@@ -421,6 +421,62 @@ static void test_readdir_returns_everything_once(void **state)
 	machine_stop(&m);
 }
 
+static bool dotdot_emit(const struct fs_dirent *dirent, void *arg)
+{
+	assert_int_equal(dirent->cookie, FS_COOKIE_DOTDOT);
+	*(uint64_t *)arg = dirent->ino;
+	return false;
+}
+
+static uint64_t dotdot(struct machine *machine, uint64_t dir)
+{
+	uint64_t ino = 0;
+	assert_int_equal(call_readdir(machine, dir, FS_COOKIE_DOT, false, dotdot_emit, &ino), 0);
+	return ino;
+}
+
+static void assert_moved(const struct machine *machine, uint64_t first, uint64_t second)
+{
+	assert_int_equal(machine->moved.directory[0], first);
+	assert_int_equal(machine->moved.directory[1], second);
+}
+
+/* And rename says whose entries the front end has to have forgotten. */
+static void test_readdir_follows_a_moved_directory(void **state)
+{
+	struct machine m;
+	machine_start(&m, owners, 0);
+	const uint64_t a = make(&m, ROOT, "a", S_IFDIR | 0700), b = make(&m, ROOT, "b", S_IFDIR | 0700);
+	const uint64_t d = make(&m, a, "d", S_IFDIR | 0700), e = make(&m, b, "e", S_IFDIR | 0700);
+	make(&m, a, "file", S_IFREG | 0600);
+	assert_int_equal(dotdot(&m, d), a);
+	assert_int_equal(call_rename(&m, a, "d", a, "d2", 0), 0);
+	assert_moved(&m, 0, 0);
+	assert_int_equal(call_rename(&m, a, "d2", b, "d", 0), 0);
+	assert_moved(&m, d, 0);
+	assert_int_equal(dotdot(&m, d), b);
+	assert_int_equal(call_rename(&m, b, "d", ROOT, "d", 0), 0);
+	assert_moved(&m, d, 0);
+	assert_int_equal(dotdot(&m, d), ROOT);
+	machine_remount(&m);
+	assert_int_equal(dotdot(&m, d), ROOT);
+	assert_int_equal(call_rename(&m, ROOT, "d", b, "e", RENAME_EXCHANGE | RENAME_NOREPLACE), -EINVAL);
+	assert_moved(&m, 0, 0);
+	assert_int_equal(call_rename(&m, ROOT, "d", b, "e", RENAME_EXCHANGE), 0);
+	assert_moved(&m, d, e);
+	assert_int_equal(dotdot(&m, d), b);
+	assert_int_equal(dotdot(&m, e), ROOT);
+	assert_int_equal(call_rename(&m, b, "e", a, "file", RENAME_EXCHANGE), 0);
+	assert_moved(&m, d, 0);
+	assert_int_equal(dotdot(&m, d), a);
+	/* What it replaces has no ".." any more. */
+	assert_int_equal(call_rename(&m, ROOT, "d", a, "file", 0), 0);
+	assert_moved(&m, e, 0);
+	machine_remount(&m);
+	assert_int_equal(dotdot(&m, e), a);
+	machine_stop(&m);
+}
+
 static void test_readdir_errors(void **state)
 {
 	struct machine m;
@@ -511,6 +567,7 @@ int main(void)
 		cmocka_unit_test(test_rename_makes_no_loop),
 		cmocka_unit_test(test_moving_files_in_one_direction_takes_no_more_and_more_memory),
 		cmocka_unit_test(test_readdir_returns_everything_once),
+		cmocka_unit_test(test_readdir_follows_a_moved_directory),
 		cmocka_unit_test(test_readdir_errors),
 		cmocka_unit_test(test_flags_forbid_changes),
 	};

@@ -91,7 +91,7 @@ static MAY_WAIT int names_here(void *arg)
 	case 6:
 	case 7:
 		return fs_rename(fs, client->directory, name, client->other, name2, (unsigned[]){0, 0, RENAME_EXCHANGE,
-			RENAME_NOREPLACE}[pick(client, 4)]);
+			RENAME_NOREPLACE}[pick(client, 4)], NULL);
 	case 8:
 		return fs_readdir(fs, client->directory, 0, pick(client, 2), ignore_entry, client);
 	default:

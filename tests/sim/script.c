@@ -77,7 +77,7 @@ static MAY_WAIT int do_lookup(struct call *c) { return fs_lookup(c->fs, c->ino, 
 static MAY_WAIT int do_create(struct call *c) { return fs_create(c->fs, c->ino, &c->create, &cred, &c->entry); }
 static MAY_WAIT int do_unlink(struct call *c) { return fs_unlink(c->fs, c->ino, c->name); }
 static MAY_WAIT int do_rmdir(struct call *c) { return fs_rmdir(c->fs, c->ino, c->name); }
-static MAY_WAIT int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags); }
+static MAY_WAIT int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags, NULL); }
 static MAY_WAIT int do_link(struct call *c) { return fs_link(c->fs, c->ino, c->name, c->ino2, &c->entry); }
 static MAY_WAIT int do_getattr(struct call *c) { return fs_getattr(c->fs, c->ino, &c->attr); }
 static MAY_WAIT int do_setattr(struct call *c) { return fs_setattr(c->fs, c->ino, &c->attr, c->flags, &cred, &c->attr); }

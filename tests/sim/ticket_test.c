@@ -55,7 +55,7 @@ static MAY_WAIT int run_unlink(struct attempt *attempt)
 
 static MAY_WAIT int run_rename(struct attempt *attempt)
 {
-	return fs_rename(fs_of(attempt), attempt->directory, name("f8"), attempt->other, name("moved"), 0);
+	return fs_rename(fs_of(attempt), attempt->directory, name("f8"), attempt->other, name("moved"), 0, NULL);
 }
 
 static MAY_WAIT int run_xattr(struct attempt *attempt)

@@ -362,10 +362,17 @@ int fs_rmdir(struct fs *fs, uint64_t parent, struct fs_name name)
 	return remove_name(fs, parent, name, true);
 }
 
+static void note_moved(struct fs *fs, uint64_t one, uint64_t other, struct fs_moved *out)
+{
+	out->directory[0] = one && memfs_is(fs, one, S_IFDIR) ? one : 0;
+	out->directory[1] = memfs_is(fs, other, S_IFDIR) ? other : 0;
+}
+
 int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t to_parent, struct fs_name to,
-	unsigned flags)
+	unsigned flags, struct fs_moved *out_moved)
 {
 	struct memnode *node;
+	*out_moved = (struct fs_moved){.directory = {0}};
 	int error = memfs_enter(fs, from_parent, &node);
 	if (error)
 		return error;
@@ -380,11 +387,15 @@ int fs_rename(struct fs *fs, uint64_t from_parent, struct fs_name from, uint64_t
 			return memfs_leave(fs, -ENOENT);
 		source->ino = target->ino;
 		target->ino = ino;
+		if (from_parent != to_parent)
+			note_moved(fs, source->ino, ino, out_moved);
 		return memfs_leave(fs, 0);
 	}
 	if (target && (flags & RENAME_NOREPLACE))
 		return memfs_leave(fs, -EEXIST);
 	uint64_t ino = source->ino;
+	if (from_parent != to_parent)
+		note_moved(fs, 0, ino, out_moved);
 	source->ino = 0;
 	memfs_modify(node);
 	memfs_touch(&fs->nodes[ino]);

@@ -25,7 +25,7 @@
 
 struct fake_request {
 	struct front_request base;
-	unsigned answers, releases, attributes_forgotten;
+	unsigned answers, releases, attributes_forgotten, listings_forgotten;
 	int error;
 	void *buffer;
 	struct fiber *waiter;
@@ -58,6 +58,12 @@ static void fake_forget_attributes(struct front_request *base, uint64_t ino)
 	CONTAINER_OF(base, struct fake_request, base)->attributes_forgotten++;
 }
 
+static void fake_forget_listing(struct front_request *base, uint64_t ino)
+{
+	assert_int_equal(CONTAINER_OF(base, struct fake_request, base)->answers, 0);
+	CONTAINER_OF(base, struct fake_request, base)->listings_forgotten++;
+}
+
 static void fake_release(struct front_request *base)
 {
 	struct fake_request *request = CONTAINER_OF(base, struct fake_request, base);
@@ -70,6 +76,7 @@ static const struct front_transport fake_transport = {
 	.buffer_get = fake_buffer_get,
 	.answer = fake_answer,
 	.forget_attributes = fake_forget_attributes,
+	.forget_listing = fake_forget_listing,
 	.release = fake_release,
 };
 
@@ -227,6 +234,39 @@ static void test_renaming_with_an_unknown_flag_is_refused(void **state)
 	assert_int_equal(go(), -EINVAL);
 }
 
+static void move(uint64_t from, const char *name, uint64_t to, const char *to_name, uint32_t flags)
+{
+	begin(FUSE_RENAME2, from, &(struct fuse_rename2_in){.newdir = to, .flags = flags}, sizeof(struct fuse_rename2_in));
+	append(name, strlen(name) + 1);
+	append(to_name, strlen(to_name) + 1);
+	assert_int_equal(go(), 0);
+}
+
+/* By itself the kernel keeps the old "..". */
+static void test_entries_of_a_moved_directory_are_forgotten(void **state)
+{
+	const uint64_t a = create("move-a", S_IFDIR | 0700);
+	create("move-b", S_IFDIR | 0700);
+	create("move-file", S_IFREG | 0600);
+	for (unsigned minor = WIRE_MINOR_MOVED_LOCKED - 1; minor <= WIRE_MINOR_MOVED_LOCKED; minor++) {
+		session.kernel_minor = minor;
+		move(1, "move-b", 1, "move-c", 0);
+		assert_int_equal(exchange.request.listings_forgotten, 0);
+		move(1, "move-file", a, "x", 0);
+		assert_int_equal(exchange.request.listings_forgotten, 0);
+		move(1, "move-c", a, "c", 0);
+		assert_int_equal(exchange.request.listings_forgotten, 1);
+		create("move-other", S_IFDIR | 0700);
+		move(1, "move-other", a, "c", RENAME_EXCHANGE);
+		assert_int_equal(exchange.request.listings_forgotten, 2);
+		move(a, "x", 1, "move-file", 0);
+		move(1, "move-other", 1, "move-b", 0);
+		begin(FUSE_RMDIR, a, NULL, 0);
+		append("c", 2);
+		assert_int_equal(go(), 0);
+	}
+}
+
 static void test_offsets_beyond_the_largest_file_are_refused(void **state)
 {
 	uint64_t ino = create("offsets", S_IFREG | 0600);
@@ -370,6 +410,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_went_nowhere_gives_its_count_back),
 		cmocka_unit_test(test_directory_records_are_whole_and_aligned),
 		cmocka_unit_test(test_renaming_with_an_unknown_flag_is_refused),
+		cmocka_unit_test(test_entries_of_a_moved_directory_are_forgotten),
 		cmocka_unit_test(test_offsets_beyond_the_largest_file_are_refused),
 		cmocka_unit_test(test_noopen_is_enosys),
 		cmocka_unit_test(test_direct_opens_need_a_kernel_that_keeps_them_coherent),

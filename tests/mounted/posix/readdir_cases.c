@@ -189,6 +189,76 @@ CASE(readdir_while_names_are_renamed_shows_the_others_once, ANYONE)
 		EQ(count[i], 1);
 }
 
+static ino_t listed_dotdot(DIR *dir)
+{
+	ino_t found = 0;
+	for (const struct dirent *entry; (entry = readdir(dir));)
+		if (strcmp(entry->d_name, "..") == 0)
+			found = entry->d_ino;
+	return found;
+}
+
+/* The kernel may have the old entries: every stream that begins anew shows the new parent. */
+CASE(readdir_dotdot_follows_a_moved_directory, ANYONE)
+{
+	OK(mkdir("a", 0755));
+	OK(mkdir("b", 0755));
+	OK(mkdir("a/d", 0755));
+	OK(mkdir("b/e", 0755));
+	for (int i = 0; i < 3; i++) {
+		EQ(listed_dotdot(open_dir("a/d")), stat_of("a").st_ino);
+		EQ(listed_dotdot(open_dir("b/e")), stat_of("b").st_ino);
+	}
+	DIR *early = open_dir("a/d");
+	const long start = telldir(early);
+	EQ(listed_dotdot(early), stat_of("a").st_ino);
+	OK(rename("a/d", "b/d"));
+	rewinddir(early);
+	EQ(listed_dotdot(early), stat_of("b").st_ino);
+	seekdir(early, start);
+	EQ(listed_dotdot(early), stat_of("b").st_ino);
+	for (int i = 0; i < 3; i++)
+		EQ(listed_dotdot(open_dir("b/d")), stat_of("b").st_ino);
+	OK(rename("b/d", "d"));
+	EQ(listed_dotdot(open_dir("d")), stat_of(".").st_ino);
+	OK(renameat2(AT_FDCWD, "d", AT_FDCWD, "b/e", RENAME_EXCHANGE));
+	EQ(listed_dotdot(open_dir("d")), stat_of(".").st_ino);
+	EQ(listed_dotdot(open_dir("b/e")), stat_of("b").st_ino);
+	rewinddir(early);
+	EQ(listed_dotdot(early), stat_of("b").st_ino);
+}
+
+/* A stream in the middle of the directory goes on where it was, and comes back to where it was. */
+CASE(seekdir_works_after_the_directory_moved, ANYONE)
+{
+	enum { FILES = 2000, FIRST = 700 };
+	static int count[FILES];
+	OK(mkdir("a", 0755));
+	OK(mkdir("d", 0755));
+	make_numbered(0, FILES);
+	count_names(open_dir("d"), count, FILES);
+	memset(count, 0, sizeof(count));
+	DIR *dir = open_dir("d");
+	for (int i = 0; i < FIRST; i++)
+		CHECK(readdir(dir) != NULL);
+	const long place = telldir(dir);
+	const struct dirent *entry = readdir(dir);
+	CHECK(entry != NULL);
+	char name[32];
+	snprintf(name, sizeof(name), "%.31s", entry->d_name);
+	OK(rename("d", "a/d"));
+	const int others = count_names(dir, count, FILES);
+	int left = 0;
+	for (int i = 0; i < FILES; i++) {
+		CHECK(count[i] <= 1);
+		left += count[i];
+	}
+	EQ(left + others, FILES + 2 - FIRST - 1);
+	seekdir(dir, place);
+	CHECK((entry = readdir(dir)) != NULL);
+	EQ(strcmp(entry->d_name, name), 0);
+}
+
 CASE(telldir_and_seekdir_come_back, ANYONE)
 {
 	enum { FILES = 300 };

@@ -42,7 +42,6 @@ struct name_node {
 	struct name_entry *entries; /* directories: in no order */
 	unsigned entry_count, entry_room;
 	struct name_node *parent;
-	bool moved;                 /* has had another parent, in this run */
 };
 
 struct name_run {

@@ -210,9 +210,8 @@ void check_entries(struct name_run *run, struct name_node *directory)
 			strcpy(chosen_name, entry->d_name);
 		}
 		const bool dot = strcmp(entry->d_name, ".") == 0, dot_dot = strcmp(entry->d_name, "..") == 0;
-		/* Linux keeps the listing of a moved directory on FUSE, with the old parent in it. Stat is never wrong. */
 		if ((dot && entry->d_ino != directory->ino) ||
-				(dot_dot && directory->parent && !directory->moved && entry->d_ino != directory->parent->ino))
+				(dot_dot && directory->parent && entry->d_ino != directory->parent->ino))
 			differ(run->exerciser, directory->id, 0, 0, "readdir: %s has inode %lu", entry->d_name, entry->d_ino);
 		dots += dot || dot_dot;
 		found += !dot && !dot_dot;

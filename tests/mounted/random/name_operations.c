@@ -235,7 +235,6 @@ static void place_set(struct name_place *place, struct name_node *node)
 		place->parent->links--;
 	if (S_ISDIR(node->mode)) {
 		place->parent->links++;
-		node->moved |= node->parent != place->parent;
 		node->parent = place->parent;
 	}
 }
@@ -249,12 +248,10 @@ static void renamed(struct name_run *run, struct name_place *from, struct name_p
 		place_set(from, target);
 		place_set(to, source);
 	} else {
-		if (target) {
+		if (target)
 			place_set(to, source);
-		} else {
-			source->moved |= source->parent != to->parent;
+		else
 			entry_add(to->parent, to->name, source);
-		}
 		entry_remove(from->parent, (unsigned)entry_find(from->parent, from->name));
 		if (S_ISDIR(source->mode))
 			source->parent = to->parent;

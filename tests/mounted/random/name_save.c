@@ -88,7 +88,6 @@ static void node_load(struct name_run *run, FILE *in, unsigned *entry_count)
 	node->entries = NULL;
 	node->entry_count = node->entry_room = 0;
 	node->parent = NULL;
-	node->moved = false;
 	node->data = S_ISREG(node->mode) ? copied(in, node->size, DATA_MAX) : NULL;
 	node->target = S_ISLNK(node->mode) ? copied(in, node->size, node->size) : NULL;
 	node->xattrs = copied(in, node->xattr_count * sizeof(*node->xattrs), node->xattr_count * sizeof(*node->xattrs));
