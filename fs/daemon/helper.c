@@ -20,7 +20,11 @@
 #include "fs/daemon/helper_internal.h"
 #include "reactor/log.h"
 
-enum { REPLY_MARGIN_MS = 2000 }; /* the helper answers at its deadline; this much later it counts as dead */
+enum {
+	REPLY_MARGIN_MS = 2000,   /* the helper answers at its deadline; this much later it counts as dead */
+	DEADLINE_MAX_MS = 600000, /* whatever a request says */
+	RESULT_MIN = -4095,       /* of what the kernel calls an error */
+};
 
 /* ---- the helper's side ---- */
 static int send_reply(int socket_fd, const struct helper_reply *reply)
@@ -59,15 +63,24 @@ static bool child_answered(pid_t pid, int deadline_ms)
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static void serve(int socket_fd, const struct mount_config *config, const struct helper_request *request)
+int helper_answer(int socket_fd, const struct mount_config *config, const struct helper_request *request)
+{
+	struct helper_reply reply = {.id = request->id, .fd = -1};
+
+	reply.result = helper_work(config, request, &reply);
+	const int err = send_reply(socket_fd, &reply);
+	if (reply.fd >= 0)
+		close(reply.fd);
+	return err;
+}
+
+static void serve_in_child(int socket_fd, const struct mount_config *config, const struct helper_request *request)
 {
 	struct helper_reply reply = {.id = request->id, .fd = -1};
 	pid_t pid = fork();
 
-	if (pid == 0) {
-		reply.result = helper_work(config, request, &reply);
-		_exit(send_reply(socket_fd, &reply) ? 1 : 0);
-	}
+	if (pid == 0)
+		_exit(helper_answer(socket_fd, config, request) ? 1 : 0);
 	if (pid > 0 && child_answered(pid, (int)request->deadline_ms))
 		return;
 	reply.result = pid < 0 ? -EAGAIN : -ETIMEDOUT;
@@ -81,10 +94,26 @@ static void refuse(int socket_fd, const struct helper_request *request)
 	send_reply(socket_fd, &reply);
 }
 
-static _Noreturn void helper_main(int socket_fd, const struct mount_config *config)
+void helper_loop(int socket_fd, const struct mount_config *config, helper_serve_fn serve)
 {
 	struct helper_request request;
 	bool mounted = false;
+
+	while (recv(socket_fd, &request, sizeof(request), MSG_TRUNC) == sizeof(request)) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		request.text[sizeof(request.text) - 1] = '\0';
+		request.deadline_ms = MIN(request.deadline_ms, (uint32_t)DEADLINE_MAX_MS);
+		if (request.op != HELPER_MOUNT || !mounted) /* once */
+			serve(socket_fd, config, &request);
+		else
+			refuse(socket_fd, &request);
+		mounted |= request.op == HELPER_MOUNT;
+	}
+}
+
+static _Noreturn void helper_main(int socket_fd, const struct mount_config *config)
+{
 	int null = open("/dev/null", O_RDWR);
 
 	prctl(PR_SET_NAME, "lanefs-helper");
@@ -100,16 +129,7 @@ static _Noreturn void helper_main(int socket_fd, const struct mount_config *conf
 	if (socket_fd > 3)
 		syscall(SYS_close_range, 3, socket_fd - 1, 0);
 	syscall(SYS_close_range, socket_fd + 1, ~0u, 0);
-	while (recv(socket_fd, &request, sizeof(request), 0) == sizeof(request)) {
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-		request.text[sizeof(request.text) - 1] = '\0';
-		if (request.op != HELPER_MOUNT || !mounted) /* once */
-			serve(socket_fd, config, &request);
-		else
-			refuse(socket_fd, &request);
-		mounted |= request.op == HELPER_MOUNT;
-	}
+	helper_loop(socket_fd, config, serve_in_child);
 	_exit(0);
 }
 
@@ -171,31 +191,54 @@ int64_t helper_send_text(struct helper *helper, enum helper_op op, const char *t
 	return send_request(helper, &request);
 }
 
+/* The first descriptor that came; there is never more than one. -1: none. */
+static int take_fd(struct msghdr *message, unsigned *out_count)
+{
+	const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int first = -1, fd;
+
+	*out_count = 0;
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+		return -1;
+	for (size_t at = CMSG_LEN(0); at + sizeof(fd) <= header->cmsg_len; at += sizeof(fd)) {
+		memcpy(&fd, (const char *)header + at, sizeof(fd));
+		if ((*out_count)++ == 0)
+			first = fd;
+		else
+			close(fd);
+	}
+	return first;
+}
+
+static bool reply_is_sound(const struct helper_reply *reply)
+{
+	return reply->result <= 0 && reply->result >= RESULT_MIN && memchr(reply->message, 0, sizeof(reply->message));
+}
+
 int helper_receive(struct helper *helper, struct helper_reply *reply, int timeout_ms)
 {
-	char control[CMSG_SPACE(sizeof(int))] = {};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
 	struct iovec iov = {reply, sizeof(*reply)};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct pollfd poll_fd = {.fd = helper->socket, .events = POLLIN};
-	struct cmsghdr *header;
+	unsigned fds;
 	ssize_t got;
 
 	if (helper->socket < 0)
 		return -EPIPE;
 	if (poll(&poll_fd, 1, timeout_ms) != 1)
 		return -ETIMEDOUT;
-	got = recvmsg(helper->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (got != sizeof(*reply)) {
-		log_warn("helper process is gone; unmounting from outside still works");
-		close(helper->socket);
-		helper->socket = -1;
-		return -EPIPE;
-	}
+	got = recvmsg(helper->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
+	reply->fd = got >= 0 ? take_fd(&message, &fds) : -1;
+	if (got == sizeof(*reply) && fds <= 1 && !(message.msg_flags & MSG_CTRUNC) && reply_is_sound(reply))
+		return 0;
+	if (reply->fd >= 0)
+		close(reply->fd);
 	reply->fd = -1;
-	header = CMSG_FIRSTHDR(&message);
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-		memcpy(&reply->fd, CMSG_DATA(header), sizeof(int));
-	return 0;
+	log_warn("helper process is gone; unmounting from outside still works");
+	close(helper->socket);
+	helper->socket = -1;
+	return -EPIPE;
 }
 
 int helper_call(struct helper *helper, enum helper_op op, unsigned flags, unsigned deadline_ms,

@@ -108,12 +108,13 @@ static int work_mount(const struct mount_config *config, struct helper_reply *re
 	mount_options(config, list, sizeof(list));
 	session = fuse_session_new(&arguments, &no_operations, sizeof(no_operations), NULL);
 	if (session && fuse_session_mount(session, config->directory) == 0) {
-		reply->fd = dup(fuse_session_fd(session)); /* sent, and closed by our end */
+		reply->fd = dup(fuse_session_fd(session)); /* sent, and then closed; libfuse's own by our end */
 		result = reply->fd >= 0 ? 0 : -errno;
 		set_flags(config);
 	}
 	if (result && pread(captured, stderr_line, sizeof(stderr_line) - 1, 0) > 0)
 		stderr_line[strcspn(stderr_line, "\n")] = '\0';
+	close(captured);
 	if (result)
 		message_from(stderr_line[0] ? stderr_line : fuse_said, reply->message, sizeof(reply->message));
 	return result;
@@ -148,12 +149,15 @@ static int write_text(const char *path, const char *text)
 
 static int work_readahead(const char *directory, unsigned kilobytes)
 {
+	struct mount_found found;
 	char path[96], text[16];
 	struct stat st;
 	int err;
 
 	if (stat(directory, &st))
 		return -errno;
+	if (!mount_at(directory, &found)) /* that would be another filesystem's */
+		return -EINVAL;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
 	snprintf(text, sizeof(text), "%u\n", kilobytes);
 	err = write_text(path, text);

@@ -96,6 +96,7 @@ static size_t mutate(uint8_t *data, size_t size)
 
 static void on_death(int number)
 {
+	signal(number, SIG_DFL);
 	char line[2 * sizeof(failure_path)];
 	const char *text = mutated_size ? "mutated, in " : "itself", *where = "";
 	if (mutated_size) {
@@ -107,7 +108,6 @@ static void on_death(int number)
 	const int length = snprintf(line, sizeof(line), "replay: signal %d at %s, %s%s\n", number, at_work, text, where);
 	if (write(STDERR_FILENO, line, MIN((size_t)length, sizeof(line) - 1)) < 0)
 		_exit(3);
-	signal(number, SIG_DFL);
 	raise(number);
 }
 

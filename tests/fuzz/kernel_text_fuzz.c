@@ -9,16 +9,14 @@
  * Covers: reactor/uevent.c nvme/pci.c nvme/pci_users.c fs/xattr_acl.c
  * Length: 1024
  */
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "fs/xattr.h"
 #include "nvme/pci_internal.h"
 #include "reactor/uevent.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/fuzz_bytes.h"
+#include "tests/fuzz/fuzz_tree.h"
 
 static bool is_string(const char *text, size_t size) { return memchr(text, 0, size); }
 #define IS_STRING(array) is_string(array, sizeof(array))
@@ -37,26 +35,7 @@ static void fuzz_uevent(struct fuzz_bytes *input)
 
 /* ---- sysfs and procfs ---- */
 
-static char root[64];
-
-static void path_make(char out[256], const char *name) { snprintf(out, 256, "%s/%s", root, name); }
-
-static void file_write(const char *name, const char *text)
-{
-	char path[256];
-	path_make(path, name);
-	const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	FUZZ_REQUIRE(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "%s cannot be written", path);
-	close(fd);
-}
-
-static void link_make(const char *name, const char *to)
-{
-	char path[256];
-	path_make(path, name);
-	unlink(path);
-	(void)!symlink(*to ? to : "nowhere", path); /* too long: none */
-}
+static struct fuzz_tree tree;
 
 #define DEVICE(address, name) "sys/bus/pci/devices/" address "/" name
 /* Line by line of the input. */
@@ -68,34 +47,17 @@ static const char *const files[] = {
 static const char *const links[] = {DEVICE("0000:5e:00.0", "driver"), DEVICE("0001:00:1f.7", "driver"),
 	DEVICE("0001:00:1f.7", "iommu_group"), "proc/77/fd/3"};
 
-static void remove_tree(void)
-{
-	char command[128];
-	snprintf(command, sizeof(command), "rm -rf '%s'", root);
-	(void)!system(command);
-}
-
 static void tree_make(void)
 {
 	static const char *const folders[] = {"sys/bus/pci/devices/0000:5e:00.0/nvme/nvme0/nvme0n1", "sys/bus/pci/devices/0001:00:1f.7",
 		"proc/self", "proc/77/fd"};
-	snprintf(root, sizeof(root), "/tmp/lanefs-fuzz-XXXXXX");
-	FUZZ_REQUIRE(mkdtemp(root), "no folder");
-	atexit(remove_tree);
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		char path[256];
-		path_make(path, folders[i]);
-		for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-			*slash = '\0';
-			mkdir(path, 0700);
-		}
-		FUZZ_REQUIRE(mkdir(path, 0700) == 0, "no folder %s", path);
-	}
 	static char sysfs[128], procfs[128];
-	snprintf(sysfs, sizeof(sysfs), "%s/sys", root);
-	snprintf(procfs, sizeof(procfs), "%s/proc", root);
-	pci_set_roots(sysfs, procfs);
-	file_write("proc/77/comm", "cat\n");
+	fuzz_tree_make(&tree);
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		fuzz_tree_folder(&tree, folders[i]);
+	pci_set_roots(fuzz_tree_path(&tree, "sys", sysfs, sizeof(sysfs)), fuzz_tree_path(&tree, "proc", procfs, sizeof(procfs)));
+	fuzz_tree_write(&tree, "proc/77/comm", "cat\n");
+	fuzz_tree_write(&tree, DEVICE("0000:5e:00.0", "nvme/nvme0/nvme0n1/size"), "8\n"); /* a disk */
 }
 
 static void check_device(const struct pci_device *device)
@@ -110,20 +72,20 @@ static void check_device(const struct pci_device *device)
 static void fuzz_tree(struct fuzz_bytes *input)
 {
 	static struct pci_device devices[4];
-	if (!root[0])
+	if (!tree.root[0])
 		tree_make();
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		char *text = fuzz_string(input, '\n');
-		file_write(files[i], text[0] || strstr(files[i], "class") == NULL ? text : "0x010802");
+		fuzz_tree_write(&tree, files[i], text[0] || strstr(files[i], "class") == NULL ? text : "0x010802");
 		free(text);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
 		char *text = fuzz_string(input, '\n');
-		link_make(links[i], text);
+		fuzz_tree_link(&tree, links[i], text);
 		free(text);
 	}
 	char *text = fuzz_string(input, '\0');
-	file_write("proc/self/mountinfo", text);
+	fuzz_tree_write(&tree, "proc/self/mountinfo", text);
 	free(text);
 	const int count = pci_list(devices, ARRAY_SIZE(devices));
 	FUZZ_REQUIRE(count <= 2, "%d devices", count);
