@@ -362,6 +362,70 @@ static void test_what_is_forgotten_a_moment_later_makes_room(void **state)
 	machine_stop(&m);
 }
 
+enum { REPLACERS = 6 };
+
+/* Deletes a file of its own and makes one in its place, again and again. */
+struct replacer {
+	struct fiber_start_remote start;
+	struct fs *fs;
+	uint64_t dir, *inos, random;
+	unsigned first, count, rounds, now;
+	int error;
+	bool done;
+};
+
+static MAY_WAIT int replace_one(void *arg)
+{
+	struct replacer *replacer = arg;
+	char text[16];
+	const struct fs_name name = {.bytes = text,
+		.length = (uint8_t)snprintf(text, sizeof(text), "f%u", replacer->first + replacer->now)};
+	const struct fs_create create = {.name = name, .mode = S_IFREG | 0600};
+	struct fs_entry entry;
+	int error = fs_unlink(replacer->fs, replacer->dir, name);
+	fs_forget(replacer->fs, replacer->inos[replacer->first + replacer->now], 1);
+	if (!error)
+		error = fs_create(replacer->fs, replacer->dir, &create, &(struct fs_cred){.uid = 0}, &entry);
+	if (!error)
+		replacer->inos[replacer->first + replacer->now] = entry.ino;
+	return error;
+}
+
+static MAY_WAIT void replacer_main(void *arg)
+{
+	struct replacer *replacer = arg;
+	for (unsigned i = 0; i < replacer->rounds && !replacer->error; i++) {
+		replacer->now = (unsigned)(sim_rand(&replacer->random) % replacer->count);
+		replacer->error = reactor_call(fs_owner(replacer->fs, replacer->dir), replace_one, replacer);
+		if (i % 4 == 0)
+			fiber_sleep(sim_rand(&replacer->random) % NS_PER_MS);
+	}
+	replacer->done = true;
+}
+
+static void test_many_replace_files_of_their_own_at_once(void **state)
+{
+	static uint64_t inos[FILES_MAX];
+	struct replacer replacer[REPLACERS] = {{.rounds = 0}};
+	struct machine m;
+	uint64_t dir;
+	const struct fs_mount_options mount = {.cache_bytes = 1};
+	machine_start_with(&m, owners, 0, &mount);
+	const unsigned files = fill_with_files(&m, inos, &dir);
+	for (unsigned i = 0; i < REPLACERS; i++) {
+		replacer[i] = (struct replacer){.fs = m.sim.fs, .dir = dir, .inos = inos, .random = owners * 100 + i,
+			.first = files / REPLACERS * i, .count = files / REPLACERS, .rounds = 400};
+		replacer[i].start.start = (struct fiber_start){.fn = replacer_main, .arg = &replacer[i], .name = "replacer"};
+		fiber_start_on(reactor_group_get(m.sim.group, i % owners), &replacer[i].start);
+	}
+	for (unsigned i = 0; i < REPLACERS; i++) {
+		while (!replacer[i].done)
+			call_sleep(&m, NS_PER_MS);
+		assert_int_equal(replacer[i].error, 0);
+	}
+	machine_stop(&m);
+}
+
 /* Unlinked but remembered: more than one orphan block holds. */
 static void test_many_orphans(void **state)
 {
@@ -437,6 +501,7 @@ int main(void)
 		cmocka_unit_test(test_many_inodes_survive_a_small_cache),
 		cmocka_unit_test(test_what_was_deleted_can_be_made_again_at_once),
 		cmocka_unit_test(test_what_is_forgotten_a_moment_later_makes_room),
+		cmocka_unit_test(test_many_replace_files_of_their_own_at_once),
 		cmocka_unit_test(test_many_orphans),
 		cmocka_unit_test(test_a_file_over_sixteen_owners),
 	};
