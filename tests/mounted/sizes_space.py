@@ -14,8 +14,9 @@ INODE = 4096 // 15  # what a small file takes: fifteen inodes are a block
 MEDIUM = 20 << 10   # bytes: one extent
 PIECE = 1 << 20     # bytes of one write to a large file
 LEFT_MAX = 8        # blocks that may be available when a file of any of these sizes gets none
-REFILL_SLACK = 16 * 4096  # such lists, and leaves of the directory, whose entries divide differently than before
-SLACK = 8 * 4096    # bytes that a truncated file may lose: a block per allocation group for the list of such files
+SLACK = 8 * 4096    # bytes that files may lose: a block per allocation group for the list of those to be freed
+REFILL_SLACK = SLACK + 8 * 4096  # and an inode block without inodes, which each group keeps for the next one
+SPARE_SHARE = 8     # of the inode blocks may come in addition when as many files as before are made
 
 
 def statvfs_used(directory):
@@ -109,9 +110,21 @@ def empty(directory, numbers):
             os.unlink(path_of(directory, number))
 
 
-def refill(directory, spill, numbers, size, what):
-    """All of these get their space again, but for what the lists of files to be freed may have taken meanwhile. A name whose full
-    leaf must be split finds no room while not one block is free, but then its file does, in another directory."""
+def metadata_blocks(directory, size):
+    """Blocks of the directories, and inode blocks: a new file takes a place near its directory rather than a free one
+    anywhere, and names divide among leaves as they come. An inode is all that a small file has: for those only the
+    directories count."""
+    blocks, inode_blocks = 0, set()
+    for parent in (directory, *(entry.path for entry in os.scandir(directory))):
+        blocks += os.stat(parent).st_blocks // 8
+        inode_blocks.update(os.stat(f'{parent}/{name}').st_ino >> 4 for name in os.listdir(parent))
+    return blocks, len(inode_blocks) if size > SMALL else 0
+
+
+def refill(directory, spill, numbers, size, before, what):
+    """All of these get their space again, but for what the lists of files to be freed may have taken meanwhile, and
+    metadata beyond what it had @before. A name whose full leaf must be split finds no room while not one block is free,
+    but then its file does, in another directory."""
     missing = full_leaves = 0
     for number in numbers:
         if add_file(path_of(directory, number), size):
@@ -125,9 +138,14 @@ def refill(directory, spill, numbers, size, what):
             raise AssertionError(f'{what}: no room for the name of file {number}, with {os.statvfs(directory).f_bavail} blocks available')
     if full_leaves:
         note(f'{what}: {full_leaves} names stand where a full leaf cannot be split')
-    if missing * (size if size > SMALL else INODE) > REFILL_SLACK:
-        raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, '
-                             f'{os.statvfs(directory).f_bavail} blocks are available')
+    left = os.statvfs(directory).f_bavail
+    more, more_inodes = (now - then for now, then in zip(metadata_blocks(directory, size), before))
+    note(f'{what}: {missing} of {len(numbers)} files got no space; {left} blocks are available, '
+         f'{more} more are of directories, {more_inodes} more of inodes')
+    if more_inodes * SPARE_SHARE > before[1]:
+        raise AssertionError(f'{what}: {more_inodes} more blocks of inodes than {before[1]}')
+    if missing * (size if size > SMALL else INODE) > REFILL_SLACK + (left + more + more_inodes) * 4096:
+        raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, and it is not to be found')
 
 
 def fill_and_refill(image, size, ballast, fixed):
@@ -143,10 +161,11 @@ def fill_and_refill(image, size, ballast, fixed):
     note(f'{first} files of {size} bytes; {left} blocks left')
     if left > LEFT_MAX:
         raise AssertionError(f'ENOSPC with {left} blocks available')
+    before = metadata_blocks(directory, size)
     for round_ in range(3):
         victims = range(round_ % 2, first, 2)
         empty(directory, victims)
-        refill(directory, spill, victims, size, f'round {round_}')
+        refill(directory, spill, victims, size, before, f'round {round_}')
     check_files(directory, range(0, first, 7), size)
     works_when_full(directory, path_of(directory, 0))
     empty(directory, range(1, first))
