@@ -196,8 +196,11 @@ static int summary_print(struct scrub_view *view, struct json_object *news)
 	if (json_number(news, "groups_unjudged"))
 		printf("%s: which block belongs to whom was not judged in %lld allocation groups, for want of memory; fsck.lanefs -n does\n",
 			directory, (long long)json_number(news, "groups_unjudged"));
+	if (json_number(news, "inodes_unjudged"))
+		printf("%s: %lld inodes got or lost names meanwhile, and their links were not judged\n", directory,
+			(long long)json_number(news, "inodes_unjudged"));
 	if (json_number(news, "incomplete") && !findings)
-		printf("%s: some blocks changed faster than they could be read; blocks that belong to nobody were not looked for\n",
+		printf("%s: some blocks changed faster than they could be read; blocks and inodes that nothing refers to were not looked for\n",
 			directory);
 	if (findings)
 		printf("%s: nothing was changed; unmount it and run fsck.lanefs -y\n", directory);

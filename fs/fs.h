@@ -269,7 +269,9 @@ MAY_WAIT int fs_trim(struct fs *fs, uint64_t offset, uint64_t length, uint64_t m
 struct fs_scrub_options {
 	bool data;
 	uint64_t rate_bytes;        /* a second; 0: as fast as it goes */
-	uint64_t bits_bytes;        /* memory for who owns which block, 96 MiB for a TiB in use; 0: 512 MiB */
+	/* Memory for what is known of blocks (96 MiB for a TiB in use) and inodes (3.2 bytes each); 0: 512 MiB. With less than that takes
+	 * it goes over the filesystem several times. */
+	uint64_t memory_bytes;
 };
 MAY_WAIT int fs_scrub(struct fs *fs, const struct fs_scrub_options *options) MUST_CHECK;
 /* One that runs ends soon. Any thread; the following, too. */
@@ -284,7 +286,9 @@ struct fs_scrub_status {        /* of the one that runs, or the last one of this
 	uint64_t blocks;            /* of metadata, read from the device */
 	uint64_t blocks_ahead;      /* in memory newer than on the device: those were looked at */
 	uint64_t data_bytes, findings;
-	uint64_t groups_unjudged;   /* AGs for which that memory did not do */
+	uint64_t groups_unjudged;   /* AGs that came into use meanwhile, and for which there was no memory */
+	uint64_t inodes_unjudged;   /* whose names changed while names were counted: their links were not judged */
+	uint64_t rounds;            /* begun: how often it goes over the filesystem */
 	bool incomplete;            /* what could not be read leaves open which blocks belong to nobody */
 	uint64_t begin_s, end_s;    /* seconds since 1970 */
 };

@@ -7,6 +7,7 @@
  * an unused slot until then. Its generation is taken from the AG header in apply.
  */
 #include "fs/inode_internal.h"
+#include "fs/scrub.h"
 #include "fs/xattr.h"
 
 static struct ag_header *header_of(const struct buf *buf) { return (struct ag_header *)buf->data; }
@@ -135,6 +136,7 @@ static void create_apply(struct tx_part *part, struct change *change)
 	inode->disk = create->disk;
 	inode->disk.generation = le32_set(create->generation);
 	create_in_block(part, create);
+	scrub_note_inode(part->tx->fs, inode->ino, &inode->disk, 1);
 	inode->last_part = inode->last_data_part = stream_next_number(owner);
 	inode_publish(inode);
 	if (create->lookup) {
@@ -253,6 +255,7 @@ static void free_apply(struct tx_part *part, struct change *change)
 	count_add(&header_of(freeing->header)->used_inodes, -1);
 	header_dirty(part, freeing->header);
 	atomic_fetch_add_explicit(&part->owner->stats.used_inodes_delta, -1, memory_order_relaxed);
+	scrub_note_inode(part->tx->fs, inode->ino, NULL, -1);
 	inode->last_part = stream_next_number(part->owner);
 	inode_bury(inode, -ESTALE);
 }

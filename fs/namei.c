@@ -8,6 +8,7 @@
 #include <dirent.h>
 
 #include "fs/inode_internal.h"
+#include "fs/scrub.h"
 
 int namei_check_name(struct fs_name name)
 {
@@ -217,6 +218,7 @@ static void link_apply(struct tx_part *part, struct change *change)
 	if (link->uses_orphan)
 		link->orphan.change.apply(part, &link->orphan.change);
 	inode_log(part, inode);
+	scrub_note_inode(part->tx->fs, inode->ino, &inode->disk, 0);
 	if (link->action == LINK_DROP && !le32_get(inode->disk.nlink))
 		inode_unlinked(inode);
 	if (link->action == LINK_ADD)

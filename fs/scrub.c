@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The frame of a scrub: three passes over all AGs, each on its owner; the pace; and what was found. See scrub.h.
+ * The frame of a scrub: rounds of three passes over all AGs, each on its owner; the pace; and what was found. See scrub.h.
  *
  * It goes through the filesystem with one read at a time and lets everything else that is runnable go first after each piece
  * of work; with a rate it sleeps as well. So it costs a busy device one place in its queue.
@@ -45,16 +45,13 @@ static MAY_WAIT int record_run(void *arg)
 	return 0;
 }
 
-void scrub_find(struct scrub *scrub, uint64_t ino, uint64_t block, const char *format, ...)
+static void PRINTF_LIKE(4, 0) find(struct scrub *scrub, uint64_t ino, uint64_t block, const char *format, va_list arguments)
 {
 	struct fs *fs = scrub->fs;
 	const unsigned index = atomic_load(&scrub->finding_count);
 	char object[40] = "";
 	char text[sizeof(scrub->finding[0].text) - sizeof(object)];
-	va_list arguments;
-	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
 	scrub_count(&scrub->stats.findings, 1);
 	atomic_store(&fs->corrupt_last_s, reactor_wall_ns() / NS_PER_SEC);
 	atomic_fetch_add(&fs->corrupt_blocks, 1);
@@ -71,6 +68,23 @@ void scrub_find(struct scrub *scrub, uint64_t ino, uint64_t block, const char *f
 	snprintf(finding->text, sizeof(finding->text), "%s%s", object, text);
 	atomic_store(&finding->ready, true);
 	atomic_store(&scrub->finding_count, index + 1);
+}
+
+void scrub_find(struct scrub *scrub, uint64_t ino, uint64_t block, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	find(scrub, ino, block, format, arguments);
+	va_end(arguments);
+}
+
+void scrub_find_first(struct scrub *scrub, uint64_t ino, uint64_t block, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	if (!scrub->round)
+		find(scrub, ino, block, format, arguments);
+	va_end(arguments);
 }
 
 bool fs_scrub_finding(const struct fs *fs, unsigned index, uint64_t *out_ino, char *text, size_t text_size)
@@ -128,14 +142,14 @@ static MAY_WAIT int visit_run(void *arg)
 	return visit->look(visit->scrub, visit->ag);
 }
 
-static MAY_WAIT int visit_ags(struct scrub *scrub, enum fs_scrub_phase phase, uint64_t total,
+static MAY_WAIT int visit_ags(struct scrub *scrub, enum fs_scrub_phase phase, uint64_t total, uint32_t ag_count,
 	MAY_WAIT int (*look)(struct scrub *scrub, uint32_t ag))
 {
 	int error = 0;
 	atomic_store(&scrub->stats.done, 0);
 	atomic_store(&scrub->stats.total, total);
 	atomic_store(&scrub->stats.phase, (int)phase);
-	for (uint32_t ag = 0; ag < scrub->ag_count && !error; ag++) {
+	for (uint32_t ag = 0; ag < ag_count && !error; ag++) {
 		struct visit visit = {scrub, owner_of_ag(scrub->fs, ag), ag, look};
 		error = reactor_call(visit.owner->reactor, visit_run, &visit);
 		if (phase == FS_SCRUB_SPACE)
@@ -156,14 +170,12 @@ static MAY_WAIT int supers_look(struct scrub *scrub, uint32_t ag)
 	return ag ? 0 : scrub_supers(scrub);
 }
 
-static uint64_t directories_count(const struct scrub *scrub)
+static MAY_WAIT int space_look(struct scrub *scrub, uint32_t ag)
 {
-	uint64_t count = 0;
-	for (uint32_t ag = 0; ag < scrub->ag_count; ag++)
-		for (uint32_t i = 0; i < scrub->ag[ag].inode_blocks; i++)
-			for (uint64_t types = scrub->ag[ag].inodes[i].types; types; types >>= SCRUB_TYPE_BITS)
-				count += (types & ((1u << SCRUB_TYPE_BITS) - 1)) == S_IFDIR >> 12;
-	return count;
+	if (!scrub_in_range(scrub, ag))
+		return 0;
+	const int error = scrub_ag_space(scrub, ag);
+	return error ? error : scrub_ag_inodes(scrub, ag);
 }
 
 static MAY_WAIT int passes(struct scrub *scrub)
@@ -171,13 +183,16 @@ static MAY_WAIT int passes(struct scrub *scrub)
 	uint64_t free_blocks, used_inodes;
 	fs_totals(scrub->fs, &free_blocks, &used_inodes);
 	struct visit supers = {scrub, scrub->fs->owners[0], 0, supers_look};
-	int error = reactor_call(supers.owner->reactor, visit_run, &supers);
+	int error = scrub->round ? 0 : reactor_call(supers.owner->reactor, visit_run, &supers);
 	if (!error)
-		error = visit_ags(scrub, FS_SCRUB_METADATA, used_inodes, scrub_ag_pass);
+		error = visit_ags(scrub, FS_SCRUB_METADATA, used_inodes, scrub->ag_count, scrub_ag_pass);
+	scrub_names_begin(scrub);
+	/* With those of groups that came meanwhile: names may have moved there before they were counted. */
 	if (!error)
-		error = visit_ags(scrub, FS_SCRUB_DIRECTORIES, directories_count(scrub), scrub_directories);
+		error = visit_ags(scrub, FS_SCRUB_DIRECTORIES, scrub->directories, atomic_load(&scrub->fs->open_ag_count),
+			scrub_directories);
 	if (!error)
-		error = visit_ags(scrub, FS_SCRUB_SPACE, scrub->ag_count, scrub_ag_space);
+		error = visit_ags(scrub, FS_SCRUB_SPACE, scrub->ag_count, scrub->ag_count, space_look);
 	return error;
 }
 
@@ -212,23 +227,54 @@ static MAY_WAIT void noting_end(struct scrub *scrub)
 {
 	struct fs *fs = scrub->fs;
 	atomic_store(&scrub->noting, false);
+	atomic_store(&scrub->counting, false);
 	for (unsigned i = 0; i < fs->owner_count; i++)
 		reactor_call_nowait(fs->owners[i]->reactor, nothing, NULL);
 }
 
 static void figures_reset(struct scrub *scrub)
 {
-	scrub->bytes = scrub->unreadable = 0;
-	scrub->incomplete = scrub->recorded = false;
+	scrub->bytes = scrub->unreadable = scrub->directories = 0;
+	scrub->incomplete = scrub->was_incomplete = scrub->recorded = false;
+	scrub->round = 0;
 	atomic_store(&scrub->finding_count, 0);
 	atomic_store(&scrub->stats.result, 0);
 	atomic_ullong *const counters[] = {&scrub->stats.done, &scrub->stats.total, &scrub->stats.inodes,
 		&scrub->stats.directories, &scrub->stats.blocks, &scrub->stats.ahead, &scrub->stats.data_bytes,
-		&scrub->stats.findings, &scrub->stats.unjudged, &scrub->stats.end_s};
+		&scrub->stats.findings, &scrub->stats.unjudged, &scrub->stats.changed, &scrub->stats.rounds,
+		&scrub->stats.end_s};
 	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
 		atomic_store(counters[i], 0);
 	scrub->begin_ns = reactor_now_ns();
 	atomic_store(&scrub->stats.begin_s, reactor_wall_ns() / NS_PER_SEC);
+}
+
+/* One round: a range of AGs is judged. */
+static MAY_WAIT int round_run(struct scrub *scrub, uint32_t from)
+{
+	int error = scrub_range_begin(scrub, from);
+	if (error)
+		return error;
+	scrub->incomplete = false;
+	scrub->unreadable = 0;
+	scrub_count(&scrub->stats.rounds, 1);
+	noting_begin(scrub);
+	error = passes(scrub);
+	noting_end(scrub);
+	scrub->was_incomplete |= scrub->incomplete;
+	return error;
+}
+
+static MAY_WAIT int rounds_run(struct scrub *scrub)
+{
+	int error = 0;
+	for (uint32_t from = 0, end = 0; end < scrub->ag_count && !error; from = end) {
+		error = round_run(scrub, from);
+		end = scrub->range_end;
+		scrub_range_end(scrub);
+		scrub->round++;
+	}
+	return error;
 }
 
 static MAY_WAIT int scrub_run(struct scrub *scrub)
@@ -236,11 +282,8 @@ static MAY_WAIT int scrub_run(struct scrub *scrub)
 	const size_t bytes = (size_t)SCRUB_BUFFERS * FS_BLOCK_SIZE + (scrub->options.data ? SCRUB_DATA_BYTES : 0);
 	scrub->memory = dma_alloc(bytes, FS_BLOCK_SIZE);
 	int error = scrub->memory ? scrub_space_create(scrub) : -ENOMEM;
-	if (!error) {
-		noting_begin(scrub);
-		error = passes(scrub);
-		noting_end(scrub);
-	}
+	if (!error)
+		error = rounds_run(scrub);
 	scrub_space_destroy(scrub);
 	dma_free(scrub->memory);
 	scrub->memory = NULL;
@@ -283,7 +326,9 @@ void fs_scrub_get_status(const struct fs *fs, struct fs_scrub_status *out)
 		.data_bytes = atomic_load(&scrub->stats.data_bytes),
 		.findings = atomic_load(&scrub->stats.findings),
 		.groups_unjudged = atomic_load(&scrub->stats.unjudged),
-		.incomplete = scrub->incomplete,
+		.inodes_unjudged = atomic_load(&scrub->stats.changed),
+		.rounds = atomic_load(&scrub->stats.rounds),
+		.incomplete = scrub->incomplete || scrub->was_incomplete,
 		.begin_s = atomic_load(&scrub->stats.begin_s),
 		.end_s = atomic_load(&scrub->stats.end_s),
 	};

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Pass 1: superblocks and state blocks; then each AG's header, maps, orphan blocks and inode blocks, with what hangs from the
- * files in them. What the inode blocks hold is kept for the directories.
+ * files in them. What the inode blocks hold is kept for the directories and the names.
  */
 #include "fs/scrub.h"
-
-#include <stdlib.h>
 
 #include "fs/alloc_internal.h"
 #include "fs/cache.h"
@@ -27,7 +25,7 @@ static MAY_WAIT int super_at(struct scrub *scrub, uint64_t block)
 	if (!scrub_goes_on(error))
 		return error;
 	if (why && !scrub->fs->growing && le64_get(scrub->fs->super.block_count) == size)
-		scrub_find(scrub, 0, block, "superblock in block %llu: %s%s", (unsigned long long)block,
+		scrub_find_first(scrub, 0, block, "superblock in block %llu: %s%s", (unsigned long long)block,
 			error == -EIO ? "cannot be read: " : "bad ", why);
 	return 0;
 }
@@ -49,7 +47,7 @@ static MAY_WAIT int state_at(struct scrub *scrub, uint64_t generation)
 	if (!why && le64_get(((const struct fs_state *)into)->generation) != generation)
 		why = "generation";
 	if (why && journal->state_generation == newest && le64_get(journal->state.generation) == newest)
-		scrub_find(scrub, 0, block, "state block %llu: bad %s", (unsigned long long)block, why);
+		scrub_find_first(scrub, 0, block, "state block %llu: bad %s", (unsigned long long)block, why);
 	return 0;
 }
 
@@ -126,7 +124,7 @@ static MAY_WAIT int chain_walk(struct scrub *scrub, uint32_t ag)
 	if ((error == -EUCLEAN || error == -EIO) && cache_home_writes(owner) != writes)
 		error = -EAGAIN;
 	if (error == -EUCLEAN || error == -EIO)
-		scrub_find(scrub, 0, block, "AG %u: orphan block %llu: bad %s", ag, (unsigned long long)block, why);
+		scrub_find_first(scrub, 0, block, "AG %u: orphan block %llu: bad %s", ag, (unsigned long long)block, why);
 	buf_put(owner, header);
 	return error;
 }
@@ -146,47 +144,51 @@ static MAY_WAIT int chain_pass(struct scrub *scrub, uint32_t ag)
 
 /* ---- inode blocks ---- */
 
-static int types_add(struct scrub_ag *ag, uint32_t ag_block, const struct inode_block *block)
+static void inode_block_find(struct scrub *scrub, uint32_t ag, uint64_t block, int error, const char *why)
 {
-	if (ag->inode_blocks == ag->capacity) {
-		const uint32_t capacity = ag->capacity ? 2 * ag->capacity : 16;
-		struct scrub_inodes *inodes = realloc(ag->inodes, capacity * sizeof(*inodes));
-		if (!inodes)
-			return -ENOMEM;
-		ag->inodes = inodes;
-		ag->capacity = capacity;
-	}
-	struct scrub_inodes *entry = &ag->inodes[ag->inode_blocks++];
-	*entry = (struct scrub_inodes){.ag_block = ag_block};
-	for (unsigned slot = 0; slot < FS_INODES_PER_BLOCK; slot++)
-		if (le32_get(block->used_mask) >> slot & 1)
-			entry->types |= (uint64_t)(le16_get(block->inode[slot].mode) >> 12) << (slot * SCRUB_TYPE_BITS);
+	if (!atomic_load(&scrub->counting)) /* else that was said when it was read before */
+		scrub_find_first(scrub, 0, block, "AG %u: inode block %llu: %s%s", ag, (unsigned long long)block,
+			error == -EIO ? "cannot be read: " : "bad ", why);
+}
+
+/* Through the cache: there it is what it is. */
+static MAY_WAIT int inode_block_cached(struct scrub *scrub, uint32_t ag, uint64_t block)
+{
+	struct buf *buf;
+	const int error = buf_get(scrub->owner, block, BLOCK_INODES, ag, &buf);
+	if (error)
+		return error;
+	memcpy(scrub_memory(scrub, SCRUB_INODES), buf->data, FS_BLOCK_SIZE);
+	buf_put(scrub->owner, buf);
 	return 0;
 }
 
-/* The block, if the inode map still says that it is one. -ESTALE: it does not. */
-static MAY_WAIT int inode_block_read(struct scrub *scrub, uint32_t ag, uint32_t ag_block)
+int scrub_inode_block(struct scrub *scrub, uint32_t ag, uint32_t ag_block)
 {
 	const uint64_t block = ag_first_block(&scrub->fs->super, ag) + ag_block;
+	int error = -EBUSY;
 	for (unsigned i = 0; i < RETRIES; i++) {
 		const uint64_t writes = cache_home_writes(scrub->owner);
 		const char *why = NULL;
-		bool is = false;
-		const int error = scrub_block(scrub, block, BLOCK_INODES, ag, scrub_memory(scrub, SCRUB_INODES), &why);
+		bool is = false, ahead;
+		error = scrub_block(scrub, block, BLOCK_INODES, ag, scrub_memory(scrub, SCRUB_INODES), &why);
 		const int asked = alloc_map_test(scrub->owner, ag, BLOCK_INODE_MAP, ag_block, &is);
 		if (asked || !is)
 			return asked ? asked : -ESTALE;
-		if (!error || (error != -EUCLEAN && error != -EIO))
+		const struct buf *buf = cache_peek(scrub->owner, block, &ahead);
+		/* Else it may have been changed, written home and forgotten by the cache, behind what was read. */
+		if (!error && (buf || cache_home_writes(scrub->owner) == writes))
+			return 0;
+		if (!error)
+			continue;
+		if (error != -EUCLEAN && error != -EIO)
 			return error;
-		bool ahead;
-		cache_peek(scrub->owner, block, &ahead);
 		if (ahead || cache_home_writes(scrub->owner) != writes)
 			continue; /* it was freed and made again */
-		scrub_find(scrub, 0, block, "AG %u: inode block %llu: %s%s", ag, (unsigned long long)block,
-			error == -EIO ? "cannot be read: " : "bad ", why);
+		inode_block_find(scrub, ag, block, error, why);
 		return error;
 	}
-	return -EBUSY;
+	return error ? -EBUSY : inode_block_cached(scrub, ag, block);
 }
 
 static bool owns_blocks(const struct disk_inode *inode)
@@ -195,16 +197,49 @@ static bool owns_blocks(const struct disk_inode *inode)
 		inode->xattr_bytes || le64_get(inode->xattr_block);
 }
 
+/* Whether its bit in the inode free map says what its slots do; that map block is pinned. */
+static void free_bit_look(struct scrub *scrub, uint32_t ag, uint32_t ag_block, const struct buf *free_map)
+{
+	const struct inode_block *block = (const struct inode_block *)scrub_memory(scrub, SCRUB_INODES);
+	const uint32_t bit = ag_block % FS_MAP_BITS;
+	const bool marked = ((const struct map_block *)free_map->data)->bits[bit / 8] >> bit % 8 & 1;
+	const bool full = le32_get(block->used_mask) == (1u << FS_INODES_PER_BLOCK) - 1;
+	const uint64_t place = ag_first_block(&scrub->fs->super, ag) + ag_block;
+	if (marked == full)
+		scrub_find_first(scrub, 0, place, "AG %u: inode block %llu has %s free inode, but the inode free map says otherwise", ag,
+			(unsigned long long)place, full ? "no" : "a");
+}
+
+/* Reads the block, and takes into account what it holds at this moment. */
+static MAY_WAIT int inode_block_take(struct scrub *scrub, uint32_t ag, uint32_t ag_block)
+{
+	const struct inode_block *block = (const struct inode_block *)scrub_memory(scrub, SCRUB_INODES);
+	struct owner *owner = scrub->owner;
+	struct buf *free_map;
+	/* One that cannot be read was found before. */
+	const bool pinned = !alloc_map_get(owner, ag, BLOCK_INODE_FREE_MAP, ag_block / FS_MAP_BITS, &free_map);
+	int error = scrub_inode_block(scrub, ag, ag_block);
+	if (!error && pinned)
+		free_bit_look(scrub, ag, ag_block, free_map);
+	if (scrub_in_range(scrub, ag)) {
+		scrub->ag[ag].inode_next = ag_block + 1;
+		scrub->ag[ag].inodes_unknown |= error && error != -ESTALE;
+		if (!error)
+			error = scrub_inodes_add(scrub, ag, ag_block, block);
+	}
+	if (pinned)
+		buf_put(owner, free_map);
+	return error;
+}
+
 static MAY_WAIT int inode_block_pass(struct scrub *scrub, uint32_t ag, uint32_t ag_block)
 {
 	const struct inode_block *block = (const struct inode_block *)scrub_memory(scrub, SCRUB_INODES);
 	const unsigned turn = op_enter(scrub->owner);
-	int error = inode_block_read(scrub, ag, ag_block);
+	int error = inode_block_take(scrub, ag, ag_block);
 	scrub->incomplete |= error && error != -ESTALE;
 	if (!error)
 		error = scrub_claim(scrub, ag_first_block(&scrub->fs->super, ag) + ag_block, 1, false, 0);
-	if (!error)
-		error = types_add(&scrub->ag[ag], ag_block, block);
 	op_leave(scrub->owner, turn);
 	if (error)
 		return error == -ESTALE || scrub_goes_on(error) ? 0 : error;
@@ -212,30 +247,58 @@ static MAY_WAIT int inode_block_pass(struct scrub *scrub, uint32_t ag, uint32_t 
 		const struct disk_inode *inode = &block->inode[slot];
 		if (!(le32_get(block->used_mask) >> slot & 1))
 			continue;
-		scrub_count(&scrub->stats.inodes, 1);
+		scrub_count(&scrub->stats.inodes, !scrub->round);
 		scrub_count(&scrub->stats.done, 1);
 		const uint64_t place = ino_make(ag, ag_block, slot);
 		const bool root = place == le64_get(scrub->fs->super.root_place);
+		scrub->directories += !scrub->round && S_ISDIR(le16_get(inode->mode));
 		if (!S_ISDIR(le16_get(inode->mode)) && owns_blocks(inode))
 			error = scrub_inode(scrub, root ? FS_ROOT_INODE : place);
 	}
 	return error;
 }
 
-/* The next bit of the inode map. */
-static MAY_WAIT int inode_blocks_pass(struct scrub *scrub, uint32_t ag)
+/* The first bit of a map block from @from on that is set, or @end. */
+static uint32_t next_bit(const struct map_block *map, uint32_t from, uint32_t end)
+{
+	uint32_t bit = from;
+	while (bit < end && !(map->bits[bit / 8] >> bit % 8 & 1))
+		bit += bit % 64 == 0 && !((const le64_t *)map->bits)[bit / 64].raw ? 64 : 1;
+	return MIN(bit, end);
+}
+
+/* All before is passed: what comes there now is not seen by the walk. No wait since the bits were looked at. */
+static void walk_at(struct scrub *scrub, uint32_t ag, uint32_t ag_block)
+{
+	if (scrub_in_range(scrub, ag) && !atomic_load(&scrub->counting))
+		scrub->ag[ag].inode_next = ag_block;
+}
+
+/* The block of the map that it is in stays pinned, so that the bits are those of the moment. */
+int scrub_inode_blocks(struct scrub *scrub, uint32_t ag, MAY_WAIT int (*look)(struct scrub *scrub, uint32_t ag, uint32_t ag_block))
 {
 	int error = 0;
-	for (uint32_t from = 0, at; !error; from = at + 1) {
-		error = alloc_map_next(scrub->owner, ag, BLOCK_INODE_MAP, from, &at);
-		if (error || at == ALLOC_MAP_NONE)
-			break;
-		error = inode_block_pass(scrub, ag, at);
+	for (uint32_t first = 0; !error && first < ag_block_count(&scrub->fs->super, ag); first += FS_MAP_BITS) {
+		struct buf *buf;
+		error = alloc_map_get(scrub->owner, ag, BLOCK_INODE_MAP, first / FS_MAP_BITS, &buf);
+		for (uint32_t from = 0, bit; !error; from = bit + 1) {
+			bit = next_bit((const struct map_block *)buf->data, from, FS_MAP_BITS);
+			walk_at(scrub, ag, first + bit);
+			if (bit == FS_MAP_BITS)
+				break;
+			error = look(scrub, ag, first + bit);
+			if (!error)
+				error = scrub_pause(scrub);
+			if (error)
+				buf_put(scrub->owner, buf);
+		}
 		if (!error)
-			error = scrub_pause(scrub);
+			buf_put(scrub->owner, buf);
 	}
 	/* A map that cannot be read was found before. */
 	scrub->incomplete |= error != 0;
+	if (error && scrub_in_range(scrub, ag))
+		scrub->ag[ag].inodes_unknown = true;
 	return scrub_goes_on(error) ? 0 : error;
 }
 
@@ -243,10 +306,14 @@ int scrub_ag_pass(struct scrub *scrub, uint32_t ag)
 {
 	const uint64_t header = ag_first_block(&scrub->fs->super, ag);
 	int error = scrub_block_locked(scrub, 0, header, BLOCK_AG_HEADER, ag, scrub_memory(scrub, SCRUB_HEADER));
-	if (error)
+	if (error) {
+		scrub->ag[ag].inodes_unknown = true;
 		return scrub_goes_on(error) ? 0 : error;
-	error = maps_pass(scrub, ag);
+	}
+	if (!scrub->round)
+		error = maps_pass(scrub, ag);
+	/* Orphan blocks may lie in another AG than theirs. */
 	if (!error)
 		error = chain_pass(scrub, ag);
-	return error ? error : inode_blocks_pass(scrub, ag);
+	return error ? error : scrub_inode_blocks(scrub, ag, inode_block_pass);
 }

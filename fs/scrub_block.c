@@ -70,7 +70,7 @@ int scrub_block_locked(struct scrub *scrub, uint64_t ino, uint64_t block, enum b
 	const int error = scrub_block(scrub, block, type, owner_id, into, &why);
 	if (error == -EUCLEAN || error == -EIO) {
 		scrub->incomplete = true;
-		scrub_find(scrub, ino, block, "%s, block %llu: %s%s", block_type_name(type), (unsigned long long)block,
+		scrub_find_first(scrub, ino, block, "%s, block %llu: %s%s", block_type_name(type), (unsigned long long)block,
 			error == -EIO ? "cannot be read: " : "bad ", why);
 	}
 	return error;

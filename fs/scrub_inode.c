@@ -18,7 +18,8 @@ struct walk {
 	struct inode *inode;
 	enum block_type type;           /* of the tree's nodes */
 	uint64_t key;                   /* everything below is done */
-	uint64_t nodes, blocks, entries; /* seen: of the tree; data; of a directory */
+	uint64_t nodes, blocks;         /* seen: of the tree; data */
+	uint64_t entries, directories;  /* seen of a directory; those of its entries that name directories */
 	unsigned budget;                /* blocks to be read in this stretch */
 	uint64_t data_budget;           /* bytes */
 	bool ended;
@@ -44,7 +45,7 @@ static MAY_WAIT int data_read(struct walk *walk, uint64_t logical, uint64_t phys
 	for (uint32_t i = 0; error && error != -ENODEV && i < count; i++) {
 		error = bdev_read(owner->channel, into, (physical + i) << FS_BLOCK_SHIFT, FS_BLOCK_SIZE);
 		if (error && error != -ENODEV)
-			scrub_find(scrub, walk->inode->ino, physical + i, "file data at byte %llu, block %llu: cannot be read: %s",
+			scrub_find_first(scrub, walk->inode->ino, physical + i, "file data at byte %llu, block %llu: cannot be read: %s",
 				(unsigned long long)(logical + i) << FS_BLOCK_SHIFT, (unsigned long long)(physical + i),
 				strerror(-error));
 		error = error == -ENODEV || i + 1 == count ? error : -EIO;
@@ -59,7 +60,7 @@ static MAY_WAIT int extent_look(struct walk *walk, const struct disk_extent *ext
 {
 	struct scrub *scrub = walk->scrub;
 	const uint64_t logical = le64_get(extent->logical), skip = walk->key > logical ? walk->key - logical : 0;
-	const bool data = scrub->options.data && !(le32_get(extent->flags) & EXTENT_UNWRITTEN);
+	const bool data = scrub->options.data && !scrub->round && !(le32_get(extent->flags) & EXTENT_UNWRITTEN);
 	const uint32_t room = data ? (uint32_t)(walk->data_budget >> FS_BLOCK_SHIFT) : UINT32_MAX;
 	const uint32_t count = (uint32_t)MIN(le32_get(extent->length) - skip, (uint64_t)room);
 	const uint64_t physical = le64_get(extent->physical) + skip;
@@ -93,7 +94,7 @@ static MAY_WAIT int extents_look(struct walk *walk, const struct disk_extent *ex
 
 static void node_find(struct walk *walk, uint64_t block, const char *what)
 {
-	scrub_find(walk->scrub, walk->inode->ino, block, "%s, block %llu: bad %s", block_type_name(walk->type),
+	scrub_find_first(walk->scrub, walk->inode->ino, block, "%s, block %llu: bad %s", block_type_name(walk->type),
 		(unsigned long long)block, what);
 	walk->scrub->incomplete = true;
 	walk->found = -EUCLEAN;
@@ -136,6 +137,14 @@ static MAY_WAIT int node_enter(struct walk *walk, unsigned level, uint64_t block
 	return walk->found;
 }
 
+static MAY_WAIT void entries_look(struct walk *walk, const uint8_t *records, unsigned bytes, uint64_t low, uint64_t high)
+{
+	struct scrub_entries entries = {.records = records, .bytes = bytes, .from = walk->key, .low = low, .high = high};
+	scrub_entries(walk->scrub, walk->inode, &entries);
+	walk->entries += entries.count;
+	walk->directories += entries.directories;
+}
+
 static MAY_WAIT int leaf_look(struct walk *walk, uint64_t low, uint64_t high)
 {
 	const struct tree_node *node = (const struct tree_node *)scrub_memory(walk->scrub, 0);
@@ -144,8 +153,7 @@ static MAY_WAIT int leaf_look(struct walk *walk, uint64_t low, uint64_t high)
 		if (error)
 			return error;
 	} else {
-		walk->entries += scrub_entries(
-			walk->scrub, walk->inode, node->payload, le16_get(node->bytes), walk->key, low, high);
+		entries_look(walk, node->payload, le16_get(node->bytes), low, high);
 	}
 	walk->key = high;
 	return 0;
@@ -211,7 +219,7 @@ static MAY_WAIT int value_look(struct walk *walk, const struct disk_xattr *recor
 			scrub_memory(scrub, SCRUB_OTHER));
 		const struct xattr_value_block *value = (const struct xattr_value_block *)scrub_memory(scrub, SCRUB_OTHER);
 		if (!error && le32_get(value->index) != i)
-			scrub_find(scrub, walk->inode->ino, block, "xattr value block %llu: bad index", (unsigned long long)block);
+			scrub_find_first(scrub, walk->inode->ino, block, "xattr value block %llu: bad index", (unsigned long long)block);
 		if (!error)
 			error = scrub_claim(scrub, block, 1, false, walk->inode->ino);
 		walk->blocks++;
@@ -240,7 +248,7 @@ static MAY_WAIT int xattrs_look(struct walk *walk)
 	for (unsigned i = 0; place && !error; i++) {
 		error = scrub_block_locked(scrub, inode->ino, place, BLOCK_XATTR, inode->ino, scrub_memory(scrub, SCRUB_XATTR));
 		if (!error && i == XATTR_CHAIN_MAX) {
-			scrub_find(scrub, inode->ino, place, "xattr blocks: a chain without end");
+			scrub_find_first(scrub, inode->ino, place, "xattr blocks: a chain without end");
 			error = -EUCLEAN;
 		}
 		if (!error)
@@ -262,16 +270,15 @@ static MAY_WAIT int xattrs_look(struct walk *walk)
 static MAY_WAIT int contents_stretch(struct walk *walk)
 {
 	const struct disk_inode *disk = &walk->inode->disk;
-	const bool first = !walk->key && !walk->nodes;
 	walk->budget = STRETCH_BLOCKS;
 	walk->data_budget = STRETCH_DATA;
 	if (disk->format == FORK_TREE)
 		return tree_stretch(walk);
 	if (disk->format == FORK_EXTENTS)
 		return extents_look(walk, (const struct disk_extent *)disk->fork, le16_get(disk->fork_count));
-	if (disk->format == FORK_INLINE && inode_is_dir(walk->inode) && first)
-		walk->entries += scrub_entries(
-			walk->scrub, walk->inode, disk->fork, disk->fork_bytes, 0, 0, UINT64_MAX);
+	/* Perhaps the rest of what was a tree before. */
+	if (disk->format == FORK_INLINE && inode_is_dir(walk->inode))
+		entries_look(walk, disk->fork, disk->fork_bytes, 0, UINT64_MAX);
 	return 0;
 }
 
@@ -282,19 +289,23 @@ static void counts_compare(const struct walk *walk)
 	const struct disk_inode *disk = &inode->disk;
 	const unsigned long long blocks = le64_get(disk->blocks), entries = le64_get(disk->rdev_or_entries);
 	const unsigned long long counted = walk->blocks + walk->nodes;
+	const unsigned links = le32_get(disk->nlink);
 	if (blocks != counted)
-		scrub_find(walk->scrub, inode->ino, 0, "blocks is %llu, it has %llu", blocks, counted);
+		scrub_find_first(walk->scrub, inode->ino, 0, "blocks is %llu, it has %llu", blocks, counted);
 	if (inode_is_dir(inode) && entries != walk->entries)
-		scrub_find(walk->scrub, inode->ino, 0, "entries is %llu, it has %llu", entries, (unsigned long long)walk->entries);
+		scrub_find_first(walk->scrub, inode->ino, 0, "entries is %llu, it has %llu", entries, (unsigned long long)walk->entries);
+	if (inode_is_dir(inode) && links && links != 2 + walk->directories)
+		scrub_find_first(walk->scrub, inode->ino, 0, "nlink is %u, but it has %llu directories", links,
+			(unsigned long long)walk->directories);
 }
 
 static MAY_WAIT int directory_parent(struct scrub *scrub, const struct inode *inode)
 {
-	if (!inode_is_dir(inode) || !le32_get(inode->disk.nlink))
+	if (!inode_is_dir(inode) || !le32_get(inode->disk.nlink) || scrub->round)
 		return 0;
 	const int error = scrub_inode_is(scrub, le64_get(inode->disk.parent), S_IFDIR >> 12);
 	if (error == -ESTALE || error == -EUCLEAN)
-		scrub_find(scrub, inode->ino, 0, "its parent, inode %llu, is no directory",
+		scrub_find_first(scrub, inode->ino, 0, "its parent, inode %llu, is no directory",
 			(unsigned long long)le64_get(inode->disk.parent));
 	return error == -ESTALE || scrub_goes_on(error) ? 0 : error;
 }
@@ -350,7 +361,9 @@ int scrub_inode(struct scrub *scrub, uint64_t ino)
 	if (error)
 		return error == -ESTALE || error == -ENOMEM || scrub_goes_on(error) ? 0 : error;
 	walk.type = inode_is_dir(walk.inode) ? BLOCK_DIR_NODE : BLOCK_EXTENT_NODE;
-	const int ended = walk_all(&walk);
+	int ended = walk_all(&walk);
+	if (!ended && inode_is_dir(walk.inode) && le32_get(walk.inode->disk.nlink))
+		ended = scrub_leads_to_root(scrub, ino);
 	inode_put(walk.inode);
 	/* What others use stays in the cache. */
 	if (!cached)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Who owns which block. The bits of an AG belong to its owner; they are made when the first of them is set, and cost three
- * bits for each block of an AG that is in use: 96 MiB for a TiB. Beyond the limit the rest of the AGs is not judged, and counted.
+ * bits for each block of an AG that is in use. An AG of the range for which there is no memory is not judged, and counted.
  */
 #include "fs/scrub.h"
 
@@ -10,39 +10,35 @@
 #include "fs/alloc_internal.h"
 #include "fs/cache.h"
 
-#define BITS_BYTES (512ull << 20) /* unless the options say otherwise */
 enum { MAP_BLOCKS_MAX = FS_AG_BLOCKS_MAX / FS_MAP_BITS + 1 };
 
 int scrub_space_create(struct scrub *scrub)
 {
 	scrub->ag_count = atomic_load(&scrub->fs->open_ag_count);
 	scrub->ag_blocks = le32_get(scrub->fs->super.ag_blocks);
-	scrub->bits_left = scrub->options.bits_bytes ? scrub->options.bits_bytes : BITS_BYTES;
 	scrub->ag = calloc(scrub->ag_count, sizeof(*scrub->ag));
 	return scrub->ag ? 0 : -ENOMEM;
 }
 
 void scrub_space_destroy(struct scrub *scrub)
 {
-	for (uint32_t i = 0; scrub->ag && i < scrub->ag_count; i++) {
-		free(scrub->ag[i].data); /* all three */
-		free(scrub->ag[i].inodes);
-	}
 	free(scrub->ag);
 	scrub->ag = NULL;
 }
 
 static size_t bit_words(const struct scrub *scrub) { return div_round_up(scrub->ag_blocks, 64); }
 
-/* The AG with its bits; NULL when it has none, and will have none. On its owner, no wait. */
+uint64_t scrub_bits_bytes(const struct scrub *scrub) { return 3 * bit_words(scrub) * sizeof(uint64_t); }
+
+/* The AG with its bits; NULL when it is not judged, or not in this round. On its owner, no wait. */
 static struct scrub_ag *bits_get(struct scrub *scrub, uint32_t number)
 {
-	struct scrub_ag *ag = number < scrub->ag_count ? &scrub->ag[number] : NULL;
+	struct scrub_ag *ag = scrub_in_range(scrub, number) ? &scrub->ag[number] : NULL;
 	if (!ag || ag->unknown)
 		return NULL;
 	if (ag->data)
 		return ag;
-	const size_t words = bit_words(scrub), bytes = 3 * words * sizeof(uint64_t);
+	const size_t words = bit_words(scrub), bytes = scrub_bits_bytes(scrub);
 	if (__atomic_load_n(&scrub->bits_left, __ATOMIC_RELAXED) >= bytes)
 		ag->data = calloc(3 * words, sizeof(uint64_t));
 	if (!ag->data) {
@@ -138,7 +134,7 @@ int scrub_claim(struct scrub *scrub, uint64_t block, uint32_t count, bool data, 
 	struct fs *fs = scrub->fs;
 	const uint32_t ag = ag_of_block(fs, block);
 	/* Of groups that came while it ran, nothing is known. The verifiers have seen that the blocks lie in one group. */
-	if (ag >= scrub->ag_count)
+	if (!scrub_in_range(scrub, ag))
 		return 0;
 	struct claim claim = {.scrub = scrub, .owner = owner_of_ag(fs, ag), .ag = ag, .start = ag_relative(fs, block),
 		.count = count, .data = data};

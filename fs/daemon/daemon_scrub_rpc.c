@@ -98,6 +98,8 @@ struct json_object *scrub_status_new(const struct daemon *daemon)
 	put_number(object, "data_bytes", status.data_bytes);
 	put_number(object, "findings", status.findings);
 	put_number(object, "groups_unjudged", status.groups_unjudged);
+	put_number(object, "inodes_unjudged", status.inodes_unjudged);
+	put_number(object, "rounds", status.rounds);
 	json_object_object_add(object, "incomplete", json_object_new_boolean(status.incomplete));
 	put_number(object, "begin", status.begin_s);
 	put_number(object, "end", status.end_s);

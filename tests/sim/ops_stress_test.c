@@ -29,7 +29,7 @@ struct stress {
 	unsigned running;
 	uint64_t names_done, links_done, data_done, rules;
 	bool scrub_ended;
-	unsigned scrubs;
+	unsigned scrubs, links_judged;
 };
 
 struct client {
@@ -217,12 +217,14 @@ static MAY_WAIT void scrub_main(void *arg)
 	struct fs *fs = stress->machine.sim.fs;
 	struct fs_scrub_status status;
 	while (stress->running) {
-		const struct fs_scrub_options options = {.data = stress->scrubs % 2};
+		/* Now and then in many rounds. */
+		const struct fs_scrub_options options = {.data = stress->scrubs % 2, .memory_bytes = stress->scrubs % 3 == 2};
 		const int error = fs_scrub(fs, &options);
 		uint64_t ino;
 		char text[256] = "";
 		fs_scrub_get_status(fs, &status);
 		fs_scrub_finding(fs, 0, &ino, text, sizeof(text));
+		stress->links_judged += status.inodes > status.inodes_unjudged;
 		if (error || status.findings || !status.inodes)
 			sim_fail("scrub %u: %d, %llu findings, %llu inodes: %s", stress->scrubs, error,
 				(unsigned long long)status.findings, (unsigned long long)status.inodes, text);
@@ -286,7 +288,7 @@ static void run(enum mode mode, unsigned owners, uint64_t seed)
 		free(clients[i].buffer);
 	}
 	assert_true(stress.names_done > CLIENTS * STEPS / 10 && stress.links_done);
-	assert_true(!is_scrubbed(mode) || stress.scrubs);
+	assert_true(!is_scrubbed(mode) || (stress.scrubs && stress.links_judged));
 	assert_true(stress.data_done > CLIENTS * STEPS / (is_full(mode) ? 50 : 10));
 	free(clients);
 	machine_remount(&stress.machine);
