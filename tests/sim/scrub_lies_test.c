@@ -66,7 +66,8 @@ static void lie_is_found_once(void (*lie)(struct machine *machine), const char *
 
 static void lie_is_found(void (*lie)(struct machine *machine), const char *what)
 {
-	for (unsigned i = 0; i < 4; i++) {
+	/* Two of the four will do for 1 and 4 owners. */
+	for (unsigned i = 0; i < 4; i += scrubbed.owners == 2 ? 1 : 3) {
 		scrubbed.memory_bytes = i / 2;
 		lie_is_found_once(lie, what, i % 2);
 	}
