@@ -8,7 +8,7 @@
 
 #include "reactor/log.h"
 
-enum { RING_POLL_BATCH = 32 };
+enum { RING_POLL_BATCH = 32, ERROR_MIN = -4095 /* of what a command ends with */ };
 
 static const struct front_transport ring_transport;
 static unsigned ring_poll(struct poller *poller);
@@ -154,11 +154,12 @@ static void ring_received(struct ring_entry *entry)
 	const struct wire_ring_headers *headers = entry->headers;
 	struct front_request *base = &entry->base;
 	memcpy(&entry->header, headers->in_out, sizeof(entry->header));
+	memcpy(entry->fixed, headers->fixed, sizeof(entry->fixed));
 	front_count(&ring->running, 1);
 	dev_source_begin(ring->dev, base, &ring_transport, &entry->header);
 
 	struct front_message message = {.header = &entry->header,
-		.fixed = headers->fixed, .fixed_size = sizeof(headers->fixed),
+		.fixed = entry->fixed, .fixed_size = sizeof(entry->fixed),
 		.tail = entry->payload, .tail_size = headers->payload_size};
 	if (message.tail_size > RING_PAYLOAD_BYTES) {
 		front_refuse(base, -EINVAL);
@@ -205,7 +206,7 @@ static unsigned ring_poll(struct poller *poller)
 	io_uring_cq_advance(&ring->uring.ring, count);
 	for (unsigned i = 0; i < count; i++) {
 		if (results[i] < 0)
-			ring_failed(ring, results[i]);
+			ring_failed(ring, MAX(results[i], (int)ERROR_MIN));
 		else if (!ring->stopping) /* else the kernel ends it with the connection */
 			ring_received(entries[i]);
 	}

@@ -32,6 +32,7 @@ struct ring_entry {
 	struct front_request base;
 	struct ring_source *source;       /* home */
 	struct fuse_in_header header;     /* a copy: the answer's goes where it was */
+	_Alignas(8) char fixed[WIRE_RING_FIXED_BYTES]; /* a copy: what was checked stays as it was */
 	struct wire_ring_headers *headers;
 	char *payload;                    /* RING_PAYLOAD_BYTES, a page-aligned DMA buffer */
 	struct iovec iov[2];              /* the two buffers, for the kernel */

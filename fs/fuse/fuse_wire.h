@@ -90,7 +90,7 @@ struct wire_copy_file_range_out { /* of COPY_FILE_RANGE_64; the older opcode ans
  *     headers:  | fuse_in_header, then fuse_out_header (128) | fixed struct of the opcode (128) | wire_ring_entry |
  *     payload:  | names, each ended by a zero byte | data |          and the answer: | fixed struct | data |
  */
-enum { WIRE_RING_REGISTER = 1, WIRE_RING_COMMIT_AND_FETCH = 2 };
+enum { WIRE_RING_REGISTER = 1, WIRE_RING_COMMIT_AND_FETCH = 2, WIRE_RING_FIXED_BYTES = 128 };
 struct wire_ring_command { /* in the entry of the submission queue, at its `cmd` */
 	uint64_t flags, commit_id;
 	uint16_t queue;
@@ -99,7 +99,7 @@ struct wire_ring_command { /* in the entry of the submission queue, at its `cmd`
 static_assert(sizeof(struct wire_ring_command) == 24, "fuse_uring_cmd_req");
 struct wire_ring_headers {
 	_Alignas(8) char in_out[128];
-	_Alignas(8) char fixed[128];
+	_Alignas(8) char fixed[WIRE_RING_FIXED_BYTES];
 	uint64_t flags, commit_id;
 	uint32_t payload_size, padding;
 	uint64_t reserved;

@@ -17,7 +17,7 @@
 #include "fs/fuse/front_ring.h"
 #include "tests/fuzz/fuzz_fuse.h"
 
-enum { ENTRIES_MAX = 256, SLOTS = 512, FIXED_BYTES = 128 };
+enum { ENTRIES_MAX = 256, SLOTS = 512 };
 enum lie {
 	LIE_SOCKET = 0x01,           /* no lie: this one goes by /dev/fuse */
 	LIE_PAYLOAD_SIZE = 0x02,     /* any number */
@@ -211,7 +211,7 @@ static void request_place(const struct kernel_entry *entry, const char *message,
 	memset(entry->headers, 0, sizeof(*entry->headers));
 	memcpy(entry->headers->in_out, message, sizeof(header));
 	if (header.len != length || front_message_split(message, length, (struct front_dialect){.setxattr_ext = true}, &parts)) {
-		memcpy(entry->headers->fixed, message + sizeof(header), MIN(length - sizeof(header), (size_t)FIXED_BYTES));
+		memcpy(entry->headers->fixed, message + sizeof(header), MIN(length - sizeof(header), (size_t)WIRE_RING_FIXED_BYTES));
 		return;
 	}
 	memcpy(entry->headers->fixed, parts.fixed, parts.fixed_size);
@@ -257,7 +257,7 @@ static void ring_take(void)
 {
 	for (unsigned i = 0; i < entry_count; i++)
 		if (entries[i].state == RUNS && entries[i].overwrite && shared.cq_head == shared.cq_tail)
-			memset(entries[i].headers->fixed, 0x7f, sizeof(entries[i].headers->fixed));
+			memset(entries[i].headers->fixed, 0, sizeof(entries[i].headers->fixed));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
