@@ -79,20 +79,13 @@ static ssize_t output_write(void *cookie, const char *text, size_t length)
 	return (ssize_t)length;
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv)
+static void output_open(void)
 {
-	fuzz_image_init();
 	output = fopencookie(NULL, "w", (cookie_io_functions_t){.write = output_write});
 	FUZZ_REQUIRE(output, "no memory");
 	setvbuf(output, NULL, _IOLBF, 4096);
 	real_output = stdout;
 	real_error = stderr;
-	return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
-{
-	return fuzz_image_mutate(data, size, size_max, seed);
 }
 
 static void ask(bool raw, const char *structure, const char *operand)
@@ -148,6 +141,8 @@ static void ask_number(const struct fuzz_recipe *recipe, unsigned which, unsigne
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_recipe recipe;
+	if (!output)
+		output_open();
 	fuzz_recipe_read(data, size, &recipe);
 	image = fuzz_image_make(&recipe);
 	const uint8_t *request = recipe.rest;

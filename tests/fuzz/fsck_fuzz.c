@@ -29,20 +29,6 @@ struct image {
 	uint64_t said;                  /* hash of all lines */
 };
 
-static bool verbose;
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	fuzz_image_init();
-	verbose = getenv("LANEFS_FUZZ_LOG");
-	return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
-{
-	return fuzz_image_mutate(data, size, size_max, seed);
-}
-
 /* ---- the image as a device ---- */
 
 static int image_read(void *arg, uint64_t block, void *data)
@@ -52,7 +38,7 @@ static int image_read(void *arg, uint64_t block, void *data)
 		return -EINVAL;
 	for (unsigned i = 0; i < image->unreadable_count; i++)
 		if (image->unreadable[i] == block) {
-			if (verbose)
+			if (fuzz_verbose)
 				fprintf(stderr, "block %llu cannot be read\n", (unsigned long long)block);
 			return -EIO;
 		}
@@ -87,7 +73,7 @@ static void show(void *arg, const char *line)
 	require_plain(line);
 	for (const char *at = line; *at; at++)
 		image->said = (image->said ^ (uint8_t)*at) * 0x100000001b3;
-	if (verbose)
+	if (fuzz_verbose)
 		fprintf(stderr, "%s\n", line);
 }
 

@@ -14,6 +14,7 @@ enum { BUFFER_BYTES = 160 << 10, JOURNAL_BLOCKS = FS_JOURNAL_BLOCKS_MIN };
 
 static struct fuzz_base base[FUZZ_BASE_COUNT];
 static uint8_t *buffer;
+bool fuzz_verbose;
 
 const struct fuzz_base *fuzz_base(enum fuzz_base_kind kind) { return &base[kind]; }
 
@@ -251,9 +252,10 @@ static void scan_journal(struct fuzz_base *made)
 
 static void log_nothing(enum log_level level, const char *line, void *arg) {}
 
-void fuzz_image_init(void)
+int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	if (!getenv("LANEFS_FUZZ_LOG"))
+	fuzz_verbose = getenv("LANEFS_FUZZ_LOG");
+	if (!fuzz_verbose)
 		log_set_sink(log_nothing, NULL);
 	buffer = dma_zalloc(BUFFER_BYTES, 4096);
 	for (unsigned i = 0; i < BUFFER_BYTES; i++)
@@ -273,4 +275,5 @@ void fuzz_image_init(void)
 	}
 	dma_free(buffer);
 	FUZZ_REQUIRE(base[FUZZ_BASE_CUT].images && base[FUZZ_BASE_GROWN].images, "a base image has no journal");
+	return 0;
 }

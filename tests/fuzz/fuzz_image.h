@@ -10,6 +10,9 @@
  *   patches         what (1), number (1), offset (2), length (1), bytes: see struct fuzz_patch
  *   the rest        the target's own
  *
+ * Here are also, for every target with such inputs, LLVMFuzzerInitialize, which makes the bases, and LLVMFuzzerCustomMutator, which
+ * changes a patch or two in a way that fits the structures, or leaves it to the driver.
+ *
  * A patched metadata block gets its checksum back, and so do patched journal groups and those behind them: else every lie
  * would end at the first check. Everything is a function of the input alone.
  */
@@ -82,8 +85,8 @@ struct fuzz_base {
 	unsigned groups, images, inodes;
 };
 
-/* Makes the bases; silences the log unless LANEFS_FUZZ_LOG is set. For LLVMFuzzerInitialize. */
-void fuzz_image_init(void);
+/* The variable LANEFS_FUZZ_LOG is set: show what is found. */
+extern bool fuzz_verbose;
 const struct fuzz_base *fuzz_base(enum fuzz_base_kind kind);
 
 /* Where byte @offset of a group at @ring_block stands in the image. */
@@ -99,9 +102,6 @@ void fuzz_recipe_read(const uint8_t *data, size_t size, struct fuzz_recipe *out)
 uint8_t *fuzz_image_make(const struct fuzz_recipe *recipe);
 /* Another copy of it, somewhere else: what stands there is overwritten by the next call with that number (0 or 1). */
 uint8_t *fuzz_image_copy(const struct fuzz_recipe *recipe, unsigned number);
-
-/* Custom mutators: changes a patch or two in a way that fits the structures, or leaves it to the driver. */
-size_t fuzz_image_mutate(uint8_t *data, size_t size, size_t size_max, unsigned seed);
 
 /* Simulated reactors with a bdev "ram" over the place of images, made once per number of owners (1 or 2); the same seed each
  * time. */

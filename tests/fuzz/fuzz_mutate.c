@@ -138,7 +138,7 @@ static size_t write_out(const struct mutation *mutation, const uint8_t *rest, ui
 	return size + count;
 }
 
-size_t fuzz_image_mutate(uint8_t *data, size_t size, size_t size_max, unsigned seed)
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
 {
 	static struct mutation mutation;
 	static uint8_t rest[FUZZ_INPUT_MAX];

@@ -45,19 +45,7 @@ struct builder {
 };
 
 static struct builder builder;
-static bool verbose, about_journal;
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	fuzz_image_init();
-	verbose = getenv("LANEFS_FUZZ_LOG");
-	return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
-{
-	return fuzz_image_mutate(data, size, size_max, seed);
-}
+static bool about_journal;
 
 /* ---- groups ---- */
 
@@ -218,7 +206,7 @@ static int image_flush(void *arg)
 static void note_finding(void *arg, const char *line)
 {
 	about_journal |= !strncmp(line, "journal: ", 9);
-	if (verbose)
+	if (fuzz_verbose)
 		fprintf(stderr, "%s\n", line);
 }
 
@@ -229,7 +217,7 @@ static int mount_replay(struct sim *machine)
 	const int error = sim_mount(&sim, &options);
 	if (error) {
 		FUZZ_REQUIRE(sim.message[0], "a mount is refused without a word");
-		if (verbose)
+		if (fuzz_verbose)
 			fprintf(stderr, "mount: %s\n", sim.message);
 		return error;
 	}

@@ -20,18 +20,6 @@ enum flag { TWO_OWNERS = 1, READ_ONLY = 2, DISCARD = 4, NOATIME = 8 };
 static struct fuzz_tour tour;
 static uint8_t *buffer;
 
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	fuzz_image_init();
-	buffer = tour.buffer = dma_zalloc(FUZZ_TOUR_BYTES, 4096);
-	return 0;
-}
-
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsigned seed)
-{
-	return fuzz_image_mutate(data, size, size_max, seed);
-}
-
 /* ---- working: answers do not matter ---- */
 
 static void work_on_data(struct machine *machine, unsigned which, uint64_t ino, uint64_t much)
@@ -92,6 +80,8 @@ static void work(struct machine *machine, const struct fuzz_recipe *recipe)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_recipe recipe;
+	if (!buffer)
+		buffer = tour.buffer = dma_zalloc(FUZZ_TOUR_BYTES, 4096);
 	fuzz_recipe_read(data, size, &recipe);
 	struct sim *sim = fuzz_sim(recipe.flags & TWO_OWNERS ? 2 : 1);
 	uint8_t *image = fuzz_image_make(&recipe);
