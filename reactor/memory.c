@@ -19,6 +19,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <dirent.h>
 #include <unistd.h>
 
@@ -26,6 +28,8 @@
 #include "reactor/dma_region_internal.h"
 #include "reactor/log.h"
 
+/* Linux 5.14; Debian 12's C library lacks the name. */
+enum { LANEFS_MADV_POPULATE_WRITE = 23 };
 enum { NEED_DEFAULT_MIB = 256, CORES_TEXT_MAX = 512, ALIGN_MIN = 64, RANGES_MAX = 16 };
 
 /* Set by memory_init, constant after that. */
@@ -159,6 +163,13 @@ static int eal_failed(const struct memory_options *options, bool huge)
 		huge ? "its hugepages" : "its heap");
 }
 
+static int piece_touch(const struct rte_memseg_list *list, const struct rte_memseg *first, size_t size, void *arg)
+{
+	if (!list->external && madvise(first->addr, size, LANEFS_MADV_POPULATE_WRITE))
+		log_debug("memory: not touched ahead: %s", strerror(errno));
+	return 0;
+}
+
 int memory_init(const struct memory_options *options)
 {
 	if (!options->use_eal)
@@ -190,6 +201,9 @@ int memory_init(const struct memory_options *options)
 	memory.physical = options->physical;
 	rte_memseg_list_walk(range_add, NULL);
 	memory.eal = true;
+	/* VFIO pins all of it, page by page, when a device is opened: that is quicker with pages that are there. */
+	if (!huge)
+		(void)rte_memseg_contig_walk(piece_touch, NULL);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -63,6 +64,21 @@ static void test_eal_starts_once(void **state)
 	log_set_sink(drop_line, NULL);
 	assert_int_equal(memory_init(&with_eal), -EALREADY);
 	log_set_sink(NULL, NULL);
+}
+
+/* VFIO pins all of it when a device is opened; whoever takes a mount over opens it while everybody waits. */
+static void test_memory_that_devices_will_pin_is_there_from_the_start(void **state)
+{
+	enum { SIZE = 16 << 20, PAGE = 4096 };
+	static unsigned char pages[SIZE / PAGE];
+	if (memory_has_hugepages())
+		skip(); /* those come as they are asked for */
+	char *buffer = dma_alloc(SIZE, PAGE);
+	assert_non_null(buffer);
+	assert_int_equal(mincore(buffer, SIZE, pages), 0);
+	for (unsigned i = 0; i < SIZE / PAGE; i++)
+		assert_true(pages[i] & 1);
+	dma_free(buffer);
 }
 
 static void test_dma_memory_is_mapped_and_other_memory_is_not(void **state)
@@ -231,6 +247,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_mapper_needs_eal),
 		cmocka_unit_test(test_physical_addresses_are_demanded_in_vain),
 		cmocka_unit_test(test_eal_starts_once),
+		cmocka_unit_test(test_memory_that_devices_will_pin_is_there_from_the_start),
 		cmocka_unit_test(test_dma_memory_is_mapped_and_other_memory_is_not),
 		cmocka_unit_test(test_a_ring_is_contiguous_for_a_device),
 		cmocka_unit_test(test_a_mapper_is_told_of_all_memory),
