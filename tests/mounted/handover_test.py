@@ -185,7 +185,7 @@ def drive():
 
 
 # ---- failures ---------------------------------------------------------------------------------------------------------
-def false_successor(pid, directory, step):
+def false_successor(pid, directory, step, device=None):
     """In a process of its own (the daemon makes sure that it ends): speaks as a successor does, up to a step, and fails there."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(f'/run/lanefs/{pid}.sock')
@@ -224,7 +224,7 @@ def false_successor(pid, directory, step):
         script = ('import fcntl, os, struct, sys, time\nfd = os.open(sys.argv[1], os.O_RDWR)\n'
                   'fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0))\nprint("held", flush=True)\n'
                   'time.sleep(5)')
-        thief = subprocess.Popen([sys.executable, '-c', script, f'{directory}.img'], stdout=subprocess.PIPE, text=True)
+        thief = subprocess.Popen([sys.executable, '-c', script, device or f'{directory}.img'], stdout=subprocess.PIPE, text=True)
         equal(thief.stdout.readline(), 'held\n')
     connection.close()
     file.close()

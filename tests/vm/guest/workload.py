@@ -10,6 +10,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import threading
 
 from vmguest import equal, request, run, write
 
@@ -147,6 +148,38 @@ def direct_work(top):
 
 def check_direct(top):
     run('cmp', '-n', str(8 << 20), f'{make_tree()}/large', f'{top}/direct')
+
+
+class Writer(threading.Thread):
+    """Files, each durable before the next; stops at the first error, which it keeps."""
+
+    def __init__(self, folder):
+        super().__init__(daemon=True)
+        self.folder, self.count, self.error, self.stopping = folder, 0, None, False
+        os.mkdir(folder)
+
+    def run(self):
+        try:
+            while not self.stopping:
+                with open(f'{self.folder}/{self.count}', 'wb', buffering=0) as file:
+                    file.write(self.content(self.count))
+                    os.fsync(file.fileno())
+                self.count += 1
+        except Exception as error:
+            self.error = error
+
+    @staticmethod
+    def content(number):
+        return bytes([number % 251]) * (number % 9 * 1000 + 1)
+
+    def judge(self):
+        self.stopping = True
+        self.join(60)
+        equal(self.is_alive(), False, 'the writer is stuck')
+        equal(self.error, None, 'the writer saw an error')
+        for number in range(self.count):
+            with open(f'{self.folder}/{number}', 'rb') as file:
+                equal(file.read() == self.content(number), True, f'{self.folder}/{number}')
 
 
 def hashes(top):
