@@ -154,6 +154,14 @@ static void group_read(struct pci_device *device)
 	pci_folder_close(folder);
 }
 
+/* A driver that has not asked the controller yet prints a pointer to nothing, which the kernel turns into this. */
+static void name_read(const char *path, char *out, size_t size)
+{
+	pci_text_read(path, out, size);
+	if (!strcmp(out, "(efault)") || !strcmp(out, "(null)"))
+		out[0] = '\0';
+}
+
 /* The kernel's nvme driver keeps model and serial in the folder nvme/nvme0 below the device. */
 static void names_read(struct pci_device *device)
 {
@@ -161,9 +169,9 @@ static void names_read(struct pci_device *device)
 	DIR *folder = opendir(pci_path(path, "bus/pci/devices/%s/nvme", device->address));
 	const char *controller = pci_folder_next(folder);
 	if (controller) {
-		pci_text_read(pci_path(path, "bus/pci/devices/%s/nvme/%s/model", device->address, controller), device->model,
+		name_read(pci_path(path, "bus/pci/devices/%s/nvme/%s/model", device->address, controller), device->model,
 			sizeof(device->model));
-		pci_text_read(pci_path(path, "bus/pci/devices/%s/nvme/%s/serial", device->address, controller), device->serial,
+		name_read(pci_path(path, "bus/pci/devices/%s/nvme/%s/serial", device->address, controller), device->serial,
 			sizeof(device->serial));
 	}
 	pci_folder_close(folder);

@@ -108,6 +108,21 @@ static void test_everything_about_a_device_is_read(void **state)
 	assert_string_equal(device.users, "");
 }
 
+/* While the kernel's driver starts the controller. */
+static void test_what_the_driver_does_not_know_yet_is_empty(void **state)
+{
+	static const char *const not_yet[] = {"(efault)\n", "(null)\n", "\n"};
+	struct pci_device device;
+	disk_with("nvme", "13");
+	for (unsigned i = 0; i < ARRAY_SIZE(not_yet); i++) {
+		pci_tree_write(DISK_SYSFS "nvme/nvme0/serial", not_yet[i]);
+		pci_tree_write(DISK_SYSFS "nvme/nvme0/model", not_yet[i]);
+		assert_int_equal(pci_get(DISK, &device), 0);
+		assert_string_equal(device.serial, "");
+		assert_string_equal(device.model, "");
+	}
+}
+
 static void test_what_is_not_said_is_empty_or_minus_one(void **state)
 {
 	struct pci_device device;
@@ -523,6 +538,7 @@ int main(void)
 		TREE_TEST(test_a_machine_without_devices_has_none),
 		TREE_TEST(test_controllers_are_listed_in_order),
 		TREE_TEST(test_everything_about_a_device_is_read),
+		TREE_TEST(test_what_the_driver_does_not_know_yet_is_empty),
 		TREE_TEST(test_what_is_not_said_is_empty_or_minus_one),
 		TREE_TEST(test_bridges_do_not_count_in_a_group),
 		TREE_TEST(test_a_device_that_is_no_controller_is_told_apart),
