@@ -69,7 +69,7 @@ SCENARIOS = [
     Scenario('surprise', 'native', limit_s=360, script='removal'),
     Scenario('orderly', 'native', limit_s=360, script='removal'),
     Scenario('comeback', 'native', limit_s=420),
-    Scenario('handover', 'native', limit_s=240),
+    Scenario('handover', 'native', limit_s=300),
     Scenario('hotplug-acpi', 'acpi', limit_s=120, script='hotplug'),
     Scenario('orderly-acpi', 'acpi', limit_s=300, script='removal'),
 ]

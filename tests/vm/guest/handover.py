@@ -19,13 +19,14 @@ from lanefs_test import BUILD, fails, work_dir
 from workload import Volume, Writer
 
 TIMES = 2
-WAIT_S = 200
+WAIT_S = 100
 OPTIONS = f'on_removal=wait={WAIT_S},auto_bind,cache=4M'
 volume = Volume(device('nvme0'))
 
 
 class Load:
-    """The exerciser, which knows what every file must hold, and files that are durable one after the other."""
+    """The exerciser, which knows what every file must hold, and files that are durable one after the other. (Without mappings:
+    Linux before 6.16 lets SEEK_DATA overtake the pages that closing a mapping writes.)"""
 
     def __init__(self):
         self.output = f'{work_dir()}/exerciser'
@@ -33,13 +34,13 @@ class Load:
         with open(self.output, 'w') as output:
             self.exerciser = subprocess.Popen(
                 [f'{BUILD}/tests/mounted/random/data_exerciser', '--workers', '1', '--files', '2', '--direct-align', '1',
-                 '--seconds', '600', f'{volume.top()}/data'], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=work_dir())
+                 '--no-mmap', '--seconds', '600', f'{volume.top()}/data'], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=work_dir())
         self.writer = Writer(f'{volume.top()}/writer')
         self.writer.start()
 
     def said(self):
         with open(self.output) as file:
-            return file.read()[-1500:]
+            return file.read()[:1500]
 
     def goes_on(self):
         """Since this was called something more has become durable, and nobody has seen an error."""
