@@ -356,7 +356,8 @@ unsigned poller_run_periodic(struct reactor *reactor)
 
 uint64_t reactor_next_due_ns(const struct reactor *reactor)
 {
-	uint64_t due = reactor->timer_count > 0 ? reactor->timers[0]->due_ns : UINT64_MAX;
+	const struct timer *first = timer_first(reactor);
+	uint64_t due = first ? first->due_ns : UINT64_MAX;
 	const struct poller *poller;
 	cds_list_for_each_entry(poller, &reactor->periodic, node)
 		due = MIN(due, poller->due_ns);

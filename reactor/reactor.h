@@ -131,6 +131,7 @@ struct timer {
 	uint64_t due_ns;
 	void (*fn)(struct timer *timer);
 	unsigned heap_index;
+	struct timer *next;      /* in the list of those for which the heap has no memory */
 };
 /* Runs fn once on this reactor after delay_ns; starting a running timer moves it. */
 void timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer *));

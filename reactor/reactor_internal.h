@@ -91,6 +91,7 @@ struct reactor {
 	/* timers */
 	struct timer **timers;          /* binary heap by due_ns */
 	unsigned timer_count, timer_room;
+	struct timer *unsorted;         /* for which there was no memory */
 
 	/* pollers */
 	struct cds_list_head active, periodic;
@@ -178,6 +179,8 @@ void message_forget(struct reactor *reactor);
 
 /* ---- timer.c ---- */
 unsigned timer_run(struct reactor *reactor, unsigned count_max);
+/* The next one that is due; NULL: none is running. */
+struct timer *timer_first(const struct reactor *reactor);
 void timer_forget(struct reactor *reactor);
 
 /* ---- fiber.c ---- */

@@ -49,7 +49,8 @@ static unsigned pieces_of(struct reactor *reactor)
 		pieces |= 1u << PIECE_FLUSH;
 	if (message_pending(reactor))
 		pieces |= 1u << PIECE_MESSAGES;
-	if (reactor->timer_count > 0 && reactor->timers[0]->due_ns <= sim->now_ns)
+	const struct timer *timer = timer_first(reactor);
+	if (timer && timer->due_ns <= sim->now_ns)
 		pieces |= 1u << PIECE_TIMERS;
 	const struct poller *poller;
 	cds_list_for_each_entry(poller, &reactor->periodic, node)

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Timers: a binary heap of pointers, one per reactor. Each timer knows its place in it, so stopping and moving cost
- * log(n) and no search. The array doubles when it is full and never shrinks, so in steady state there is no malloc.
+ * log(n) and no search. The array doubles when it is full and never shrinks, so in steady state there is no malloc. Timers for
+ * which there is no memory then are kept in a list, and searched: a timer that never runs would be a request that never ends.
  */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "reactor/reactor_internal.h"
 
 enum { TIMER_ROOM_FIRST = 16 };
+#define UNSORTED UINT_MAX /* instead of a place in the heap: in the list */
 
 static void place(struct reactor *reactor, unsigned index, struct timer *timer)
 {
@@ -46,19 +49,26 @@ static void sift_down(struct reactor *reactor, struct timer *timer)
 	place(reactor, index, timer);
 }
 
-static void make_room(struct reactor *reactor)
+/* False: there is none. */
+static bool make_room(struct reactor *reactor)
 {
 	if (LIKELY(reactor->timer_count < reactor->timer_room))
-		return;
+		return true;
 	const unsigned room = MAX(2 * reactor->timer_room, (unsigned)TIMER_ROOM_FIRST);
 	struct timer **timers = realloc(reactor->timers, room * sizeof(struct timer *));
-	if (!timers) {
-		/* A timer that never fires would be a request that never ends. */
-		log_error("reactor %u: no memory for %u timers; giving up", reactor->index, room);
-		abort();
-	}
+	if (!timers)
+		return false;
 	reactor->timers = timers;
 	reactor->timer_room = room;
+	return true;
+}
+
+static void unsorted_remove(struct reactor *reactor, const struct timer *timer)
+{
+	struct timer **link = &reactor->unsorted;
+	while (*link != timer)
+		link = &(*link)->next;
+	*link = timer->next;
 }
 
 void timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer *))
@@ -66,10 +76,15 @@ void timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer
 	struct reactor *reactor = reactor_self();
 	assert(reactor);
 	timer_stop(timer);
-	make_room(reactor);
 	timer->reactor = reactor;
 	timer->fn = fn;
 	timer->due_ns = delay_ns > UINT64_MAX - reactor->now_ns ? UINT64_MAX : reactor->now_ns + delay_ns;
+	if (UNLIKELY(!make_room(reactor))) {
+		timer->heap_index = UNSORTED;
+		timer->next = reactor->unsorted;
+		reactor->unsorted = timer;
+		return;
+	}
 	timer->heap_index = reactor->timer_count++;
 	sift_up(reactor, timer);
 }
@@ -81,6 +96,10 @@ void timer_stop(struct timer *timer)
 		return;
 	assert(reactor == reactor_self());
 	timer->reactor = NULL;
+	if (UNLIKELY(timer->heap_index == UNSORTED)) {
+		unsorted_remove(reactor, timer);
+		return;
+	}
 	struct timer *last = reactor->timers[--reactor->timer_count];
 	if (last == timer)
 		return;
@@ -89,14 +108,21 @@ void timer_stop(struct timer *timer)
 	sift_down(reactor, last);
 }
 
+struct timer *timer_first(const struct reactor *reactor)
+{
+	struct timer *first = reactor->timer_count > 0 ? reactor->timers[0] : NULL;
+	for (struct timer *timer = reactor->unsorted; UNLIKELY(timer != NULL); timer = timer->next)
+		if (!first || timer->due_ns < first->due_ns)
+			first = timer;
+	return first;
+}
+
 unsigned timer_run(struct reactor *reactor, unsigned count_max)
 {
 	unsigned count = 0;
-	while (count < count_max && reactor->timer_count > 0 && reactor->timers[0]->due_ns <= reactor->now_ns) {
-		struct timer *timer = reactor->timers[0];
+	for (struct timer *timer; count < count_max && (timer = timer_first(reactor)) && timer->due_ns <= reactor->now_ns; count++) {
 		timer_stop(timer);
 		timer->fn(timer);
-		count++;
 	}
 	return count;
 }
@@ -106,4 +132,7 @@ void timer_forget(struct reactor *reactor)
 	for (unsigned i = 0; i < reactor->timer_count; i++)
 		reactor->timers[i]->reactor = NULL;
 	reactor->timer_count = 0;
+	for (struct timer *timer = reactor->unsorted; timer; timer = timer->next)
+		timer->reactor = NULL;
+	reactor->unsorted = NULL;
 }

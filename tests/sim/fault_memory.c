@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Memory that runs out: the linker leads every allocation of the program (not those of shared libraries) through here
- * (--wrap, see meson.build). While armed, the n-th one fails, or all from the n-th on. Timers are exempt: a reactor that
- * has no room for one ends the process by design (reactor/timer.c).
+ * (--wrap, see meson.build). While armed, the n-th one fails, or all from the n-th on.
  */
 #include <stdlib.h>
 
 #include "tests/sim/fault_sweep.h"
 
 static struct {
-	bool counting, always, exempt;
+	bool counting, always;
 	uint64_t count, fail_at, hits;
 } state = {.fail_at = UINT64_MAX};
 
@@ -17,8 +16,6 @@ void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *memory, size_t size);
 void *__real_aligned_alloc(size_t align, size_t size);
-void __real_timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer *));
-void __wrap_timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer *));
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
@@ -38,7 +35,7 @@ uint64_t fault_memory_hits(void) { return state.hits; }
 
 static bool fails(void)
 {
-	if (!state.counting || state.exempt)
+	if (!state.counting)
 		return false;
 	const uint64_t number = state.count++;
 	const bool hit = state.always ? number >= state.fail_at : number == state.fail_at;
@@ -50,10 +47,3 @@ void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); 
 void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *memory, size_t size) { return fails() ? NULL : __real_realloc(memory, size); }
 void *__wrap_aligned_alloc(size_t align, size_t size) { return fails() ? NULL : __real_aligned_alloc(align, size); }
-
-void __wrap_timer_start(struct timer *timer, uint64_t delay_ns, void (*fn)(struct timer *))
-{
-	state.exempt = true;
-	__real_timer_start(timer, delay_ns, fn);
-	state.exempt = false;
-}

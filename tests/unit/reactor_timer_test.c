@@ -21,6 +21,12 @@ struct probe {
 static struct probe probes[TIMERS];
 static uint64_t last_due_ns;
 
+/* From so many pointers on there is no memory for the heap. */
+static size_t room_max = SIZE_MAX;
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_realloc(void *memory, size_t size) { return size / sizeof(void *) > room_max ? NULL : __real_realloc(memory, size); }
+
 static void probe_due(struct timer *timer)
 {
 	struct probe *probe = CONTAINER_OF(timer, struct probe, timer);
@@ -119,6 +125,19 @@ static int far_away(void *arg)
 }
 static void test_a_delay_beyond_all_time_is_never(void **state) { run_on_reactor(far_away); }
 
+/* None at all, and for some: both lists hold timers, and the order is that of time all the same. */
+static void test_timers_run_without_memory_for_them(void **state)
+{
+	static const size_t rooms[] = {0, 16, 64};
+	for (unsigned i = 0; i < ARRAY_SIZE(rooms); i++) {
+		room_max = rooms[i];
+		run_on_reactor(start_stop_and_move);
+		run_on_reactor(stopping_each_other);
+		run_on_reactor(far_away);
+	}
+	room_max = SIZE_MAX;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -126,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_a_timer_may_start_itself_again),
 		cmocka_unit_test(test_a_timer_that_is_due_can_still_be_stopped),
 		cmocka_unit_test(test_a_delay_beyond_all_time_is_never),
+		cmocka_unit_test(test_timers_run_without_memory_for_them),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
