@@ -98,6 +98,9 @@ void io_prepare(struct io *io, struct bdev_channel *channel, enum io_op op, void
 
 /* ---- registry ---- */
 int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out) MUST_CHECK;
+/* Starts the thread that frees what was removed now, while failing is still harmless, instead of at the first removal. After
+ * privileges are dropped: the thread may take no signals. -ENOMEM. */
+int bdev_registry_prepare(const struct bdev_registry *registry) MUST_CHECK;
 /* All bdevs must be gone. */
 void bdev_registry_destroy(struct bdev_registry *registry);
 /* Frees everything, bdevs, channels and descriptors included, without completing or releasing anything: what is left of

@@ -16,6 +16,8 @@
 #include "reactor/happens_before.h"
 #include "reactor/log.h"
 
+enum { GRACE_BYTES = 4096 }; /* more than liburcu takes for its thread */
+
 int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out)
 {
 	struct bdev_registry *registry = calloc(1, sizeof(*registry));
@@ -35,6 +37,19 @@ int bdev_registry_create(struct reactor_group *group, struct bdev_registry **out
 	for (unsigned i = 0; i < registry->home_count; i++)
 		home_init(&registry->homes[i], registry, reactor_group_get(group, i));
 	*out = registry;
+	return 0;
+}
+
+/* liburcu ends the process when it is to start its thread and there is no memory. */
+int bdev_registry_prepare(const struct bdev_registry *registry)
+{
+	if (reactor_group_simulated(registry->group))
+		return 0; /* see bdev_free */
+	void *volatile enough = malloc(GRACE_BYTES); /* volatile: or the compiler leaves both out */
+	if (enough == NULL)
+		return -ENOMEM;
+	free(enough);
+	get_default_call_rcu_data();
 	return 0;
 }
 

@@ -19,6 +19,28 @@ int control_fail(int status, const char *object, const char *text)
 	return status;
 }
 
+void control_no_memory(void)
+{
+	exit(control_fail(CONTROL_EXIT_FAILED, "memory", "there is none; free some and try again"));
+}
+
+void control_add(struct json_object **object, const char *key, struct json_object *value)
+{
+	if (!*object)
+		*object = json_object_new_object();
+	if (!*object || !value || json_object_object_add(*object, key, value))
+		control_no_memory();
+}
+
+void control_print_json(struct json_object *object)
+{
+	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
+
+	if (!text)
+		control_no_memory();
+	puts(text);
+}
+
 /* @directory NULL: the daemon is spoken of by its number. */
 static int answer_fail(pid_t pid, const char *directory, int err, const char *message)
 {
@@ -27,6 +49,8 @@ static int answer_fail(pid_t pid, const char *directory, int err, const char *me
 	snprintf(object, sizeof(object), "process %d", (int)pid);
 	if (err == -EREMOTEIO)
 		return control_fail(CONTROL_EXIT_FAILED, directory ?: object, message);
+	if (err == -ENOMEM)
+		control_no_memory();
 	return control_fail(CONTROL_EXIT_NOT_FOUND, directory ?: object, err == -ETIMEDOUT ? "does not answer" : strerror(-err));
 }
 
@@ -66,10 +90,12 @@ static pid_t find_mount(const char *directory, int *status)
 	int err = path_resolve(directory, path);
 	pid_t pid = err ? 0 : rpc_find(path, NULL, NULL);
 
+	if (pid == -ENOMEM)
+		control_no_memory();
 	if (err)
 		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, strerror(-err));
 	else if (!pid)
-		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) ?
+		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) && !found.unknown ?
 			"no lanefs is mounted there" :
 			"mounted, but no daemon of yours answers (another user's; or it stands still; or it died: umount it)");
 	return pid;
@@ -123,7 +149,7 @@ static int ask_all(const pid_t *pids, unsigned count, const char *method, int (*
 	int worst = CONTROL_EXIT_OK;
 
 	if (!answers)
-		return control_fail(CONTROL_EXIT_FAILED, method, "no memory");
+		control_no_memory();
 	rpc_ask_all(pids, count, method, RPC_TIMEOUT_MS, answer_keep, answers);
 	for (unsigned i = 0; i < count; i++) {
 		struct json_object *result = answers->of[i].result;
@@ -141,12 +167,14 @@ int control_each(const char *directory, const char *method, struct json_object *
 	int (*fn)(struct json_object *result))
 {
 	pid_t pids[RUN_DAEMONS_MAX];
-	unsigned count;
+	int count;
 
 	if (directory)
 		return ask_mount(directory, method, params, fn);
 	count = run_dir_list(pids);
-	return count ? ask_all(pids, count, method, fn) :
+	if (count < 0)
+		control_no_memory();
+	return count ? ask_all(pids, (unsigned)count, method, fn) :
 		control_fail(CONTROL_EXIT_NOT_FOUND, method, "no lanefs of yours is mounted");
 }
 
@@ -155,19 +183,22 @@ static struct json_object *collected; /* of one command: an array while it asks 
 
 static int collect_json(struct json_object *result)
 {
-	json_object_array_add(collected, json_object_get(result));
+	if (json_object_array_add(collected, json_object_get(result)))
+		control_no_memory();
 	return CONTROL_EXIT_OK;
 }
 
 static int print_json(struct json_object *result)
 {
-	puts(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
+	control_print_json(result);
 	return CONTROL_EXIT_OK;
 }
 
 int control_collect(const char *directory, const char *method, struct json_object **answers)
 {
 	*answers = collected = json_object_new_array();
+	if (!collected)
+		control_no_memory();
 	return control_each(directory, method, NULL, collect_json);
 }
 
@@ -179,7 +210,7 @@ int control_each_json(const char *directory, const char *method)
 	if (directory)
 		return control_each(directory, method, NULL, print_json);
 	status = control_collect(NULL, method, &answers);
-	print_json(answers);
+	control_print_json(answers);
 	json_object_put(answers);
 	return status;
 }

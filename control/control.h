@@ -40,6 +40,11 @@ int control_emu(int argc, char **argv);
 
 /* One line on stderr: "lanefs: object: text". Returns @status. */
 int control_fail(int status, const char *object, const char *text);
+/* Want of memory: one line, and the end of the program. Commands are short, and leave what they had to the system. */
+void control_no_memory(void) __attribute__((noreturn));
+/* Puts @value (NULL: there was no memory for it) into *object, which is made when it is NULL. */
+void control_add(struct json_object **object, const char *key, struct json_object *value);
+void control_print_json(struct json_object *object);
 /* Calls fn(result) with the answer of the daemon at @directory to @method, or, when directory is NULL, of every daemon.
  * The worst status wins. @params may be NULL; with several daemons it must be. */
 int control_each(const char *directory, const char *method, struct json_object *params,

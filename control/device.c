@@ -83,11 +83,6 @@ static int too_many(const struct device_arguments *arguments, unsigned wanted)
 	return control_fail(CONTROL_EXIT_USAGE, arguments->words[wanted], "one word too many (try --help)");
 }
 
-static void print_json(struct json_object *result)
-{
-	puts(json_object_to_json_string_ext(result, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
-}
-
 static bool json_true(struct json_object *object, const char *key)
 {
 	struct json_object *value = json_child(object, key);
@@ -142,7 +137,7 @@ int control_identify(int argc, char **argv)
 	if (status)
 		return status;
 	if (arguments.json)
-		print_json(result);
+		control_print_json(result);
 	else
 		print_controller(result);
 	json_object_put(result);
@@ -195,7 +190,7 @@ int control_health(int argc, char **argv)
 	if (status)
 		return status;
 	if (arguments.json)
-		print_json(result);
+		control_print_json(result);
 	else
 		print_health(result);
 	status = json_number(result, "critical_warning") ? CONTROL_EXIT_FAILED : CONTROL_EXIT_OK;
@@ -224,7 +219,7 @@ int control_reset(int argc, char **argv)
 
 int control_detach(int argc, char **argv)
 {
-	struct json_object *params, *result;
+	struct json_object *params = NULL, *result;
 	struct device_arguments arguments;
 	const char *directory, *state;
 	bool ended, clean;
@@ -235,8 +230,7 @@ int control_detach(int argc, char **argv)
 	if (arguments.count > 1)
 		return too_many(&arguments, 1);
 	directory = arguments.words[0];
-	params = json_object_new_object();
-	json_object_object_add(params, "surprise", json_object_new_boolean(arguments.surprise));
+	control_add(&params, "surprise", json_object_new_boolean(arguments.surprise));
 	status = control_ask(directory, "bdev_detach", params, &result);
 	if (status)
 		return status;
@@ -268,8 +262,7 @@ int control_attach(int argc, char **argv)
 		err = target_resolve(target);
 		if (err)
 			return control_fail(CONTROL_EXIT_FAILED, arguments.words[1], strerror(-err));
-		params = json_object_new_object();
-		json_object_object_add(params, "target", json_object_new_string(target));
+		control_add(&params, "target", json_object_new_string(target));
 	}
 	status = control_ask(arguments.words[0], "bdev_attach", params, &result);
 	if (status)
@@ -301,18 +294,18 @@ static void print_rules(struct json_object *rules)
 
 static void print_index(struct json_object *result) { printf("rule %lld\n", (long long)json_number(result, "index")); }
 
-static void add_number(struct json_object *params, const char *key, const char *text)
+static void add_number(struct json_object **params, const char *key, const char *text)
 {
 	char *end;
 	long long number = strtoll(text, &end, 0);
 
 	/* What is no number goes as it is: the daemon says what is wrong with it. */
-	json_object_object_add(params, key, *end || !*text ? json_object_new_string(text) : json_object_new_int64(number));
+	control_add(params, key, *end || !*text ? json_object_new_string(text) : json_object_new_int64(number));
 }
 
-static void add_text(struct json_object *params, const char *key, const char *text)
+static void add_text(struct json_object **params, const char *key, const char *text)
 {
-	json_object_object_add(params, key, json_object_new_string(text));
+	control_add(params, key, json_object_new_string(text));
 }
 
 static const struct emu_action {
@@ -320,7 +313,7 @@ static const struct emu_action {
 	unsigned words_min, words_max; /* behind the name */
 	struct {
 		const char *key;
-		void (*add)(struct json_object *params, const char *key, const char *text);
+		void (*add)(struct json_object **params, const char *key, const char *text);
 	} words[2];
 	void (*print)(struct json_object *result); /* NULL: nothing to say */
 } emu_actions[] = {
@@ -332,21 +325,21 @@ static const struct emu_action {
 	{"request", "emu_request", 0, 0, {{}}, NULL},
 	{"health", "emu_set_health", 1, 1, {{"critical_warning", add_number}}, NULL},
 	{"resize", "emu_ns_resize", 2, 2, {{"nsid", add_number}, {"blocks", add_number}}, NULL},
-	{"stats", "emu_stats", 0, 0, {{}}, print_json},
+	{"stats", "emu_stats", 0, 0, {{}}, control_print_json},
 };
 
 static int emu_run(const struct emu_action *action, const struct device_arguments *arguments)
 {
-	struct json_object *params = json_object_new_object(), *result;
+	struct json_object *params = NULL, *result;
 	int status;
 
 	for (unsigned i = 2; i < arguments->count; i++)
-		action->words[i - 2].add(params, action->words[i - 2].key, arguments->words[i]);
+		action->words[i - 2].add(&params, action->words[i - 2].key, arguments->words[i]);
 	status = control_ask(arguments->words[0], action->method, params, &result);
 	if (status)
 		return status;
 	if (arguments->json)
-		print_json(result);
+		control_print_json(result);
 	else if (action->print)
 		action->print(result);
 	json_object_put(result);

@@ -93,7 +93,7 @@ static int devices_print(const struct pci_device *devices, unsigned count)
 	}
 	struct row *rows = calloc(count + 1, sizeof(*rows));
 	if (!rows)
-		return control_fail(CONTROL_EXIT_FAILED, "devices", strerror(ENOMEM));
+		control_no_memory();
 	rows[0] = head;
 	for (unsigned i = 0; i < count; i++)
 		row_fill(&rows[i + 1], &devices[i]);
@@ -102,33 +102,47 @@ static int devices_print(const struct pci_device *devices, unsigned count)
 	return CONTROL_EXIT_OK;
 }
 
-static struct json_object *number_or_null(int number) { return number < 0 ? NULL : json_object_new_int(number); }
+/* Null when it is negative. */
+static void add_number(struct json_object **object, const char *key, int number)
+{
+	if (number >= 0)
+		control_add(object, key, json_object_new_int(number));
+	else if (json_object_object_add(*object, key, NULL))
+		control_no_memory();
+}
+
+static void add_id(struct json_object **object, const char *key, unsigned id)
+{
+	char text[16];
+	snprintf(text, sizeof(text), "%04x", id);
+	control_add(object, key, json_object_new_string(text));
+}
 
 static struct json_object *device_json(const struct pci_device *device)
 {
-	char id[16];
-	struct json_object *object = json_object_new_object();
-	json_object_object_add(object, "address", json_object_new_string(device->address));
-	json_object_object_add(object, "driver", json_object_new_string(device->driver));
-	snprintf(id, sizeof(id), "%04x", device->vendor);
-	json_object_object_add(object, "vendor", json_object_new_string(id));
-	snprintf(id, sizeof(id), "%04x", device->device);
-	json_object_object_add(object, "device", json_object_new_string(id));
-	json_object_object_add(object, "iommu_group", number_or_null(device->iommu_group));
-	json_object_object_add(object, "group_devices", json_object_new_int((int)device->group_devices));
-	json_object_object_add(object, "numa_node", number_or_null(device->numa_node));
-	json_object_object_add(object, "model", json_object_new_string(device->model));
-	json_object_object_add(object, "serial", json_object_new_string(device->serial));
-	json_object_object_add(object, "users", json_object_new_string(device->users));
+	struct json_object *object = NULL;
+	control_add(&object, "address", json_object_new_string(device->address));
+	control_add(&object, "driver", json_object_new_string(device->driver));
+	add_id(&object, "vendor", device->vendor);
+	add_id(&object, "device", device->device);
+	add_number(&object, "iommu_group", device->iommu_group);
+	add_number(&object, "group_devices", (int)device->group_devices);
+	add_number(&object, "numa_node", device->numa_node);
+	control_add(&object, "model", json_object_new_string(device->model));
+	control_add(&object, "serial", json_object_new_string(device->serial));
+	control_add(&object, "users", json_object_new_string(device->users));
 	return object;
 }
 
 static int devices_print_json(const struct pci_device *devices, unsigned count)
 {
 	struct json_object *list = json_object_new_array();
+	if (!list)
+		control_no_memory();
 	for (unsigned i = 0; i < count; i++)
-		json_object_array_add(list, device_json(&devices[i]));
-	puts(json_object_to_json_string_ext(list, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED));
+		if (json_object_array_add(list, device_json(&devices[i])))
+			control_no_memory();
+	control_print_json(list);
 	json_object_put(list);
 	return CONTROL_EXIT_OK;
 }
@@ -144,7 +158,9 @@ int control_devices(int argc, char **argv)
 		json = true;
 	}
 	struct pci_device *devices = calloc(PCI_DEVICES_MAX, sizeof(*devices));
-	const int count = devices ? pci_list(devices, PCI_DEVICES_MAX) : -ENOMEM;
+	if (!devices)
+		control_no_memory();
+	const int count = pci_list(devices, PCI_DEVICES_MAX);
 	int status;
 	if (count < 0)
 		status = control_fail(CONTROL_EXIT_FAILED, "devices", strerror(-count));

@@ -32,10 +32,8 @@ int control_log_level(int argc, char **argv)
 		return CONTROL_EXIT_OK;
 	if (argc < 2 || argc > 3 || argv[1][0] == '-')
 		return control_fail(CONTROL_EXIT_USAGE, "log-level", "wanted: DIR [error|warn|info|debug] (try --help)");
-	if (argc == 3) {
-		params = json_object_new_object();
-		json_object_object_add(params, "level", json_object_new_string(argv[2]));
-	}
+	if (argc == 3)
+		control_add(&params, "level", json_object_new_string(argv[2]));
 	return control_each(argv[1], "log_level", params, show_level);
 }
 
@@ -52,6 +50,8 @@ int control_unmount(int argc, char **argv)
 		return control_fail(CONTROL_EXIT_USAGE, "unmount", "wanted: DIR (try --help)");
 	err = path_resolve(argv[1], directory);
 	pid = err ? 0 : rpc_find(directory, NULL, NULL);
+	if (pid == -ENOMEM)
+		control_no_memory();
 	connection = pid ? rpc_connect(pid) : -1;
 	if (connection < 0)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, argv[1], "no daemon of yours serves a mount there");

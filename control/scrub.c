@@ -90,9 +90,9 @@ static void progress_clear(struct scrub_view *view)
 
 static int news_ask(struct scrub_view *view, struct json_object **out)
 {
-	struct json_object *params = json_object_new_object();
+	struct json_object *params = NULL;
 
-	json_object_object_add(params, "from", json_object_new_uint64(view->lines));
+	control_add(&params, "from", json_object_new_uint64(view->lines));
 	return control_ask(view->arguments->directory, "scrub_status", params, out);
 }
 
@@ -241,11 +241,11 @@ static int follow(struct scrub_view *view, bool once)
 
 static int scrub_begin(const struct scrub_arguments *arguments)
 {
-	struct json_object *answer, *params = json_object_new_object();
+	struct json_object *answer, *params = NULL;
 	int status;
 
-	json_object_object_add(params, "data", json_object_new_boolean(arguments->data));
-	json_object_object_add(params, "rate", json_object_new_uint64(arguments->rate));
+	control_add(&params, "data", json_object_new_boolean(arguments->data));
+	control_add(&params, "rate", json_object_new_uint64(arguments->rate));
 	status = control_ask(arguments->directory, "scrub_start", params, &answer);
 	if (!status)
 		json_object_put(answer);

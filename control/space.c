@@ -69,11 +69,11 @@ static int trim_arguments_take(int argc, char **argv, struct trim_arguments *out
 
 static struct json_object *trim_params(uint64_t offset, uint64_t length, uint64_t minimum)
 {
-	struct json_object *params = json_object_new_object();
+	struct json_object *params = NULL;
 
-	json_object_object_add(params, "offset", json_object_new_uint64(offset));
-	json_object_object_add(params, "length", json_object_new_uint64(length));
-	json_object_object_add(params, "min_length", json_object_new_uint64(minimum));
+	control_add(&params, "offset", json_object_new_uint64(offset));
+	control_add(&params, "length", json_object_new_uint64(length));
+	control_add(&params, "min_length", json_object_new_uint64(minimum));
 	return params;
 }
 
@@ -180,8 +180,7 @@ int control_grow(int argc, char **argv)
 		status = image_extend(argv[1], size);
 		if (status)
 			return status;
-		params = json_object_new_object();
-		json_object_object_add(params, "bytes", json_object_new_uint64(size));
+		control_add(&params, "bytes", json_object_new_uint64(size));
 	}
 	status = control_ask(argv[1], "grow", params, &answer);
 	if (status)

@@ -203,7 +203,7 @@ static void print_health(int64_t pid)
 	}
 	warnings = json_child(health, "warnings");
 	snprintf(text, sizeof(text), "%s, %lld C, %lld %% of its life used, spare %lld %%, %lld media errors",
-		json_number(health, "critical_warning") ? json_object_to_json_string(warnings) : "good",
+		json_number(health, "critical_warning") ? json_object_to_json_string(warnings) ?: "warning" : "good",
 		(long long)json_number(health, "temperature_celsius"), (long long)json_number(health, "used_percent"),
 		(long long)json_number(health, "available_spare_percent"), (long long)json_number(health, "media_errors"));
 	print_line(json_number(health, "critical_warning") ? "WARNING" : "health", text);

@@ -15,7 +15,11 @@ static void daemon_drop(struct top_sample *sample, unsigned index)
 static void daemons_list(struct top_sample *sample)
 {
 	pid_t pids[RUN_DAEMONS_MAX];
-	const unsigned count = run_dir_list(pids);
+	const int listed = run_dir_list(pids);
+	const unsigned count = listed > 0 ? (unsigned)listed : 0;
+
+	if (listed < 0)
+		return; /* the next sample may know */
 
 	for (unsigned i = sample->count; i-- > 0;) {
 		bool there = false;

@@ -52,7 +52,10 @@ int control_upgrade(int argc, char **argv)
 	}
 	if (!named)
 		return control_fail(CONTROL_EXIT_USAGE, "upgrade", "wanted: DIR [--program PROGRAM] (try --help)");
-	if (path_resolve(named, directory) || !rpc_find(directory, NULL, NULL))
+	const pid_t pid = path_resolve(named, directory) ? 0 : rpc_find(directory, NULL, NULL);
+	if (pid == -ENOMEM)
+		control_no_memory();
+	if (!pid)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, named, "no daemon of yours serves a mount there");
 	return run_program(program, directory);
 }

@@ -28,6 +28,12 @@ static int complain(struct mount *mount, int error, const char *what)
 	return error;
 }
 
+/* With the reason. */
+static void complain_of(struct mount *mount, int error, const char *what)
+{
+	snprintf(mount->message, mount->message_size, "%s: %s: %s", mount->fs->bdev_name, what, strerror(-error));
+}
+
 /* ---- superblock ---- */
 
 static MAY_WAIT int super_read(struct mount *mount, uint64_t block, uint64_t device_blocks, void *buffer, const char **field)
@@ -368,10 +374,10 @@ static MAY_WAIT int bring_up(struct mount *mount)
 		fs->free_blocks_at_mount = replay->free_blocks;
 		fs->used_inodes_at_mount = replay->used_inodes;
 	} else if (!error && (error = sum_headers(fs))) {
-		complain(mount, error, "cannot read the allocation group headers");
+		complain_of(mount, error, "cannot read the allocation group headers");
 	}
 	if (!error && (error = journal_start(fs, replay)))
-		complain(mount, error, "cannot write the state block");
+		complain_of(mount, error, "cannot write the state block");
 	if (!error && le32_get(replay->state.error_code))
 		log_warn("%s: an error is on record (%.*s): run fsck.lanefs", fs->bdev_name,
 			(int)sizeof(replay->state.error_text), replay->state.error_text);
@@ -382,7 +388,7 @@ static MAY_WAIT int bring_up(struct mount *mount)
 			fs_read_only(fs) ? " in memory" : "");
 	fs->unreaped = !replay->was_clean && fs_read_only(fs);
 	if (!error && !replay->was_clean && !fs_read_only(fs) && (error = for_each_owner(fs, reap_start)))
-		complain(mount, error, "cannot start to free unlinked files");
+		complain_of(mount, error, "cannot start to free unlinked files");
 	free(replay);
 	return error;
 }

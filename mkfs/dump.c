@@ -191,8 +191,10 @@ int dump_main(int argc, char **argv)
 	if (status != DUMP_EXIT_OK)
 		return status;
 	struct dump *dump = calloc(1, sizeof(*dump));
-	if (!dump)
-		return usage_fail("memory", "there is none; free some and try again");
+	if (!dump) {
+		usage_fail("memory", "there is none; free some and try again");
+		return DUMP_EXIT_FAILED;
+	}
 	dump->target = words[0];
 	status = request_run(dump, &request);
 	free(dump);

@@ -289,7 +289,11 @@ static enum exit_status command_repair(struct command *command)
 		(double)(now_ns() - begin) / NS_PER_SEC);
 	command->super_block = 0;
 	error = command_check(command, false);
-	if (error || command->result.findings) {
+	if (error) {
+		fprintf(stderr, "fsck.lanefs: %s: repaired, but the check of that ended: %s; run it again\n", target, strerror(-error));
+		return cancelled ? EXIT_CANCELLED : EXIT_OPERATIONAL;
+	}
+	if (command->result.findings) {
 		fprintf(stderr, "fsck.lanefs: %s: damage is left after the repair; keep a copy of the image and report this\n",
 			target);
 		return EXIT_UNCORRECTED;

@@ -109,6 +109,8 @@ static int runtime_init(struct tool_device *device, const char *target, unsigned
 		err = reactor_group_start(device->group);
 	if (!err)
 		err = bdev_registry_create(device->group, &device->registry);
+	if (!err)
+		err = bdev_registry_prepare(device->registry);
 	if (err)
 		return err;
 	device->buffer = dma_alloc(TOOL_BUFFER_BYTES, 4096);

@@ -122,15 +122,15 @@ static bool thread_dropped(const char *thread, uint64_t keep)
 	return !line || is_kernel_worker(text) || !(strtoull(line + 9, NULL, 16) & ~keep);
 }
 
-/* Sends the signal to every thread that has more than it should; how many that were. */
-static unsigned threads_ask(int signal_number, uint64_t keep)
+/* Sends the signal to every thread that has more than it should; how many that were, or -errno. */
+static int threads_ask(int signal_number, uint64_t keep)
 {
 	DIR *folder = opendir("/proc/self/task");
 	struct dirent *entry;
-	unsigned count = 0;
+	int count = 0;
 
 	if (!folder)
-		return 1;
+		return -errno;
 	while ((entry = readdir(folder))) {
 		if (entry->d_name[0] == '.' || thread_dropped(entry->d_name, keep))
 			continue;
@@ -145,7 +145,7 @@ static int threads_drop(uint64_t keep)
 {
 	const struct sigaction drop = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
 	const int signal_number = SIGSYS; /* which no thread blocks */
-	unsigned left = 1;
+	int left = 1;
 
 	capabilities_put(keep, dropped);
 	if (sigaction(signal_number, &drop, NULL))
@@ -155,7 +155,7 @@ static int threads_drop(uint64_t keep)
 			nanosleep(&(struct timespec){.tv_nsec = LOOK_AGAIN_MS * 1000000}, NULL);
 		left = threads_ask(signal_number, keep);
 	}
-	return left ? -ETIMEDOUT : 0;
+	return left > 0 ? -ETIMEDOUT : left;
 }
 
 /* ---- what is needed ---- */

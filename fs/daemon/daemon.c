@@ -215,7 +215,7 @@ static bool holder_leaves(struct daemon *daemon, int64_t waited_ms)
 
 	struct mount_found found;
 
-	if (pid) {
+	if (pid > 0) {
 		const char *state = json_text(status, "state"), *directory = json_text(status, "directory");
 		bool detached = !strcmp(state, "detached");
 
@@ -325,7 +325,10 @@ static int start_service(struct daemon *daemon)
 	kernel_device_look(daemon); /* sees more now than later */
 	notify_open();
 	process_lock_memory();
-	return confine_finish(daemon->config, daemon->message, daemon->message_size);
+	err = confine_finish(daemon->config, daemon->message, daemon->message_size);
+	if (!err)
+		err = bdev_registry_prepare(daemon->registry);
+	return err && !daemon->message[0] ? daemon_fail(daemon, err, "%s: no memory: free some and try again", daemon->config->target) : err;
 }
 
 static int daemon_start(struct daemon *daemon)
@@ -421,6 +424,7 @@ static void daemon_free(struct daemon *daemon)
 		close(daemon->signal_fd);
 	if (daemon->event_fd >= 0)
 		close(daemon->event_fd);
+	free(daemon->kept_call);
 	free(daemon->settings);
 }
 
@@ -473,8 +477,9 @@ int daemon_run(const struct mount_config *config, void (*ready)(void *arg), void
 		.message = message, .message_size = message_size, .started_ms = daemon_now_ms()};
 	int err, status;
 
-	if (!settings) {
-		snprintf(message, message_size, "no memory");
+	if (!settings || tasks_prepare(&daemon)) {
+		free(settings);
+		snprintf(message, message_size, "%s: no memory: free some and try again", config->target);
 		return MOUNT_EXIT_SYSTEM;
 	}
 	*settings = *config;

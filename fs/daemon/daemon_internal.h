@@ -54,6 +54,8 @@ void task_start(struct daemon *daemon, struct daemon_task *task);
 void tasks_reap(struct daemon *daemon);
 /* A short one whose result is wanted now: waits a moment. False: not yet; done is called later. */
 bool task_start_quick(struct daemon *daemon, struct daemon_task *task);
+/* Memory for one task_run, so that all can be closed without any. */
+int tasks_prepare(struct daemon *daemon);
 /* Runs fn(daemon) as a task; the control socket is served meanwhile. -ETIMEDOUT after @deadline_ms (< 0: none): it still
  * runs, and nothing more may be asked of reactor 0 (daemon->stuck). Not from a handler of the control socket. */
 int task_run(struct daemon *daemon, int (*fn)(void *daemon), int64_t deadline_ms);
@@ -199,6 +201,7 @@ struct daemon {
 	struct daemon_task *tasks;    /* running */
 	bool remounting;              /* one at a time */
 	bool scrubbing;               /* likewise */
+	struct call *kept_call;       /* for a task_run without memory; NULL while it is used */
 	bool stuck;                   /* reactor 0 did not do its part in time */
 	struct removal removal;
 	struct hotplug hotplug;

@@ -66,8 +66,8 @@ static int ask(struct daemon *daemon, struct takeover *takeover)
 	int error;
 
 	takeover->predecessor = rpc_find(directory, NULL, NULL);
-	takeover->socket = takeover->predecessor ? rpc_connect(takeover->predecessor) : -ESRCH;
-	if (takeover->predecessor)
+	takeover->socket = takeover->predecessor > 0 ? rpc_connect(takeover->predecessor) : (int)takeover->predecessor ?: -ESRCH;
+	if (takeover->predecessor > 0)
 		takeover->pidfd = (int)syscall(SYS_pidfd_open, takeover->predecessor, 0);
 	if (takeover->socket < 0) {
 		json_object_put(params);

@@ -109,6 +109,12 @@ struct call {
 	int result;
 };
 
+int tasks_prepare(struct daemon *daemon)
+{
+	daemon->kept_call = calloc(1, sizeof(*daemon->kept_call));
+	return daemon->kept_call ? 0 : -ENOMEM;
+}
+
 static MAY_WAIT int call_run(struct daemon_task *task)
 {
 	struct call *call = CONTAINER_OF(task, struct call, task);
@@ -126,10 +132,21 @@ static void call_done(struct daemon_task *task)
 		free(call);
 }
 
+/* An end without memory is one in order, too: there is always one call. */
+static struct call *call_take(struct daemon *daemon)
+{
+	struct call *call = daemon->kept_call ?: calloc(1, sizeof(*call));
+
+	daemon->kept_call = NULL;
+	if (call)
+		*call = (struct call){0};
+	return call;
+}
+
 int task_run(struct daemon *daemon, int (*fn)(void *daemon), int64_t deadline_ms)
 {
 	int64_t end_ms = deadline_ms < 0 ? -1 : daemon_now_ms() + deadline_ms;
-	struct call *call = calloc(1, sizeof(*call));
+	struct call *call = call_take(daemon);
 	int result;
 
 	if (!call)
@@ -146,7 +163,10 @@ int task_run(struct daemon *daemon, int (*fn)(void *daemon), int64_t deadline_ms
 		wait_round(daemon, end_ms);
 	}
 	result = call->result;
-	free(call);
+	if (daemon->kept_call)
+		free(call);
+	else
+		daemon->kept_call = call;
 	return result;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * mountinfo and utab through libmount; unmounting through umount2(2) or fusermount3.
+ * mountinfo; utab through libmount; unmounting through umount2(2) or fusermount3.
  */
 #include "fs/daemon/mounts.h"
 
@@ -9,38 +9,78 @@
 #include <libmount/libmount.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
 
+/* Ends a field of a line of mountinfo, and undoes the kernel's "\\040" in it. Returns what follows it. */
+static char *field_end(char *field)
+{
+	char *to = field, *from = field;
+
+	for (; *from && *from != ' ' && *from != '\n'; to++) {
+		const bool octal = from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' &&
+			from[3] >= '0' && from[3] <= '7';
+
+		*to = octal ? (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + from[3] - '0') : *from;
+		from += octal ? 4 : 1;
+	}
+	from += *from != '\0';
+	*to = '\0';
+	return from;
+}
+
+struct mount_line {
+	const char *directory, *type, *source;
+};
+
+/* "36 35 98:0 /root DIRECTORY options [tags] - TYPE SOURCE options"; see proc(5). */
+static bool line_parse(char *line, struct mount_line *out)
+{
+	char *dash = strstr(line, " - "), *at = line;
+
+	for (unsigned i = 0; i < 4 && at; i++)
+		at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL;
+	if (!at || !dash || dash < at)
+		return false;
+	out->type = dash + 3;
+	out->source = field_end(dash + 3);
+	field_end((char *)out->source);
+	out->directory = at;
+	field_end(at);
+	return true;
+}
+
+/* The last one that fits is the topmost. libmount is not asked: it leaves out lines for which it has no memory. */
 static bool mount_find(const char *directory, const char *source, struct mount_found *out)
 {
-	struct libmnt_table *table = mnt_new_table_from_file("/proc/self/mountinfo");
-	struct libmnt_iter *iter = mnt_new_iter(MNT_ITER_BACKWARD);
-	struct libmnt_fs *fs;
+	FILE *file = fopen("/proc/self/mountinfo", "re");
 	bool found = false;
+	char *line = NULL;
+	size_t size = 0;
 
-	while (table && iter && !found && mnt_table_next_fs(table, iter, &fs) == 0) {
-		const char *type = mnt_fs_get_fstype(fs), *fs_source = mnt_fs_get_source(fs), *target = mnt_fs_get_target(fs);
+	errno = 0;
+	while (file && getline(&line, &size, file) >= 0) {
+		struct mount_line mount;
 
-		if (!target || (directory && strcmp(target, directory)))
+		if (!line_parse(line, &mount) || (directory && strcmp(mount.directory, directory)))
 			continue;
-		if (!type || strcmp(type, MOUNT_TYPE)) {
-			if (directory)
-				break; /* something else covers what may be below */
+		const bool ours = !strcmp(mount.type, MOUNT_TYPE);
+		if (!directory && (!ours || (source && strcmp(mount.source, source))))
 			continue;
-		}
-		if (source && (!fs_source || strcmp(fs_source, source)))
-			continue;
-		snprintf(out->source, sizeof(out->source), "%s", fs_source ? fs_source : "");
-		snprintf(out->directory, sizeof(out->directory), "%s", target);
-		found = true;
+		/* With a directory: something else may cover what is below. */
+		found = ours && (!source || !strcmp(mount.source, source));
+		snprintf(out->source, sizeof(out->source), "%s", mount.source);
+		snprintf(out->directory, sizeof(out->directory), "%s", mount.directory);
 	}
-	mnt_free_iter(iter);
-	mnt_unref_table(table);
-	return found;
+	out->unknown = !file || errno == ENOMEM;
+	free(line);
+	if (file)
+		fclose(file);
+	return found && !out->unknown;
 }
 
 bool mount_at(const char *directory, struct mount_found *out) { return mount_find(directory, NULL, out); }

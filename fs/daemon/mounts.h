@@ -17,6 +17,7 @@
 
 struct mount_found {
 	char source[PATH_MAX], directory[PATH_MAX];
+	bool unknown;   /* none was found, for want of memory */
 };
 /* The topmost mount at exactly @directory, if it is one of ours. */
 bool mount_at(const char *directory, struct mount_found *out);

@@ -151,10 +151,13 @@ static int look(struct remount *remount)
 	int err;
 
 	if (!mount_at(remount->directory, &found))
-		return fail(remount, MOUNT_EXIT_FAILED, "no lanefs is mounted there");
+		return found.unknown ? fail(remount, MOUNT_EXIT_SYSTEM, "no memory to look for the mount: free some and try again") :
+			fail(remount, MOUNT_EXIT_FAILED, "no lanefs is mounted there");
 	if (geteuid() != 0)
 		return fail(remount, MOUNT_EXIT_FAILED, "only root can remount (fusermount3 cannot): unmount and mount again");
 	remount->pid = rpc_find(remount->directory, NULL, NULL);
+	if (remount->pid == -ENOMEM)
+		return fail(remount, MOUNT_EXIT_SYSTEM, "no memory to ask its daemon: free some and try again");
 	if (!remount->pid)
 		return fail(remount, MOUNT_EXIT_FAILED, "its daemon is dead, or is another user's: unmount and mount again");
 	if (daemon_change(remount, remount->list, true))

@@ -80,31 +80,64 @@ static int read_line(int fd, char *text, size_t size, int timeout_ms)
 	}
 }
 
-int rpc_send(int fd, const char *method, struct json_object *params)
+/* False: there is no memory for @value, or for its place. */
+static bool field_add(struct json_object *object, const char *key, struct json_object *value)
+{
+	if (value && !json_object_object_add(object, key, value))
+		return true;
+	json_object_put(value);
+	return false;
+}
+
+/* @params are taken over. NULL: no memory. */
+static struct json_object *request_make(const char *method, struct json_object *params)
 {
 	struct json_object *request = json_object_new_object();
-	const char *text;
-	size_t length;
-	int err = 0;
 
-	json_object_object_add(request, "jsonrpc", json_object_new_string("2.0"));
-	json_object_object_add(request, "id", json_object_new_int(1));
-	json_object_object_add(request, "method", json_object_new_string(method));
-	if (params)
-		json_object_object_add(request, "params", params);
-	text = json_object_to_json_string_length(request, JSON_C_TO_STRING_PLAIN, &length);
-	if (send(fd, text, length, MSG_NOSIGNAL) != (ssize_t)length || send(fd, "\n", 1, MSG_NOSIGNAL) != 1)
+	if (request && (!params || field_add(request, "params", json_object_get(params))) &&
+		field_add(request, "jsonrpc", json_object_new_string("2.0")) && field_add(request, "id", json_object_new_int(1)) &&
+		field_add(request, "method", json_object_new_string(method))) {
+		json_object_put(params);
+		return request;
+	}
+	json_object_put(params);
+	json_object_put(request);
+	return NULL;
+}
+
+int rpc_send(int fd, const char *method, struct json_object *params)
+{
+	struct json_object *request = request_make(method, params);
+	size_t length;
+	const char *text = request ? json_object_to_json_string_length(request, JSON_C_TO_STRING_PLAIN, &length) : NULL;
+	int err = text ? 0 : -ENOMEM;
+
+	if (text && (send(fd, text, length, MSG_NOSIGNAL) != (ssize_t)length || send(fd, "\n", 1, MSG_NOSIGNAL) != 1))
 		err = -EPIPE;
 	json_object_put(request);
 	return err;
 }
 
+/* The tokener does not say that it had no memory: it stops in the middle of what is whole. */
+static int parse_text(const char *text, struct json_object **out)
+{
+	struct json_tokener *tokener = json_tokener_new();
+
+	if (!tokener)
+		return -ENOMEM;
+	*out = json_tokener_parse_ex(tokener, text, -1);
+	const enum json_tokener_error error = json_tokener_get_error(tokener);
+	json_tokener_free(tokener);
+	return *out ? 0 : error == json_tokener_success || error == json_tokener_continue ? -ENOMEM : -EPROTO;
+}
+
 static int parse_reply(const char *text, struct json_object **result, char *message, size_t message_size)
 {
-	struct json_object *reply = json_tokener_parse(text), *error, *value;
+	struct json_object *reply, *error, *value;
+	int err = parse_text(text, &reply);
 
-	if (!reply)
-		return -EPROTO;
+	if (err)
+		return err;
 	error = json_child(reply, "error");
 	if (error) {
 		snprintf(message, message_size, "%s", json_text(error, "message"));
@@ -225,7 +258,7 @@ const char *json_text(struct json_object *object, const char *key)
 {
 	struct json_object *value = json_child(object, key);
 
-	return value ? json_object_get_string(value) : "";
+	return (value ? json_object_get_string(value) : NULL) ?: "";
 }
 
 int64_t json_number(struct json_object *object, const char *key)
@@ -244,7 +277,7 @@ const char *json_text_at(struct json_object *array, size_t index)
 {
 	struct json_object *value = index < json_count(array) ? json_object_array_get_idx(array, index) : NULL;
 
-	return value ? json_object_get_string(value) : "";
+	return (value ? json_object_get_string(value) : NULL) ?: "";
 }
 
 /* What a target names: the path of an emulated drive's medium, an address without its prefix, or all of it. */
@@ -290,6 +323,8 @@ static bool find_take(unsigned index, int err, const char *message, struct json_
 
 	if (same)
 		finding->found = finding->pids[index];
+	else if (err == -ENOMEM && !finding->found)
+		finding->found = -ENOMEM;
 	if (same && finding->status)
 		*finding->status = answer;
 	else
@@ -300,9 +335,11 @@ static bool find_take(unsigned index, int err, const char *message, struct json_
 pid_t rpc_find(const char *directory, const char *target, struct json_object **status)
 {
 	pid_t pids[RUN_DAEMONS_MAX];
-	unsigned count = run_dir_list(pids);
+	const int count = run_dir_list(pids);
 	struct finding finding = {.pids = pids, .directory = directory, .target = target, .status = status};
 
-	rpc_ask_all(pids, count, "status", RPC_TIMEOUT_MS, find_take, &finding);
+	if (count < 0)
+		return count;
+	rpc_ask_all(pids, (unsigned)count, "status", RPC_TIMEOUT_MS, find_take, &finding);
 	return finding.found;
 }

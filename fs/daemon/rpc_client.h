@@ -43,7 +43,8 @@ struct json_object *json_child(struct json_object *object, const char *key); /* 
 size_t json_count(struct json_object *array);
 const char *json_text_at(struct json_object *array, size_t index);
 
-/* The daemon whose mount is @directory (resolved), or whose target is @target; the other may be NULL. 0: none found.
+/* The daemon whose mount is @directory (resolved), or whose target is @target; the other may be NULL. 0: none found;
+ * -ENOMEM: there may be one.
  * *status (may be NULL) is then its answer to "status", the caller's. */
 pid_t rpc_find(const char *directory, const char *target, struct json_object **status);
 

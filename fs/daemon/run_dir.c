@@ -76,15 +76,18 @@ static bool is_dead(pid_t pid)
 	return state && (state[2] == 'Z' || state[2] == 'X');
 }
 
-unsigned run_dir_list(pid_t pids[RUN_DAEMONS_MAX])
+int run_dir_list(pid_t pids[RUN_DAEMONS_MAX])
 {
 	char folder[PATH_MAX];
 	struct dirent *entry;
-	unsigned count = 0;
+	int count = 0;
 	DIR *directory;
 
-	if (run_dir_get(false, folder) || !(directory = opendir(folder)))
+	if (run_dir_get(false, folder))
 		return 0;
+	directory = opendir(folder);
+	if (!directory)
+		return errno == ENOMEM ? -ENOMEM : 0;
 	while (count < RUN_DAEMONS_MAX && (entry = readdir(directory))) {
 		int pid, used = 0;
 

@@ -18,7 +18,7 @@ int run_dir_get(bool create, char *out) MUST_CHECK;
 /* Path of the socket of @pid in the caller's folder. */
 int run_dir_socket(pid_t pid, char *out) MUST_CHECK;
 /* Fills @pids with the daemons that have a socket in the caller's folder and a living process; removes sockets that
- * dead daemons left behind. Returns how many. */
-unsigned run_dir_list(pid_t pids[RUN_DAEMONS_MAX]);
+ * dead daemons left behind. Returns how many, or -ENOMEM. */
+int run_dir_list(pid_t pids[RUN_DAEMONS_MAX]);
 
 #endif

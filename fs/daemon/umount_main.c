@@ -31,6 +31,8 @@ struct flags {
 	bool verbose, show_help, show_version;
 };
 
+static const char no_memory[] = "not unmounted: no memory to ask its daemon; free some and try again";
+
 static int fail(int status, const char *object, const char *text)
 {
 	fprintf(stderr, "umount.lanefs: %s%s%s\n", object, *object ? ": " : "", text);
@@ -125,6 +127,8 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 		err = rpc_receive(connection, -1, &report, message, sizeof(message));
 	if (pidfd >= 0)
 		wait_for_exit(pidfd);
+	if (err == -ENOMEM)
+		return fail(MOUNT_EXIT_SYSTEM, directory, "unmounted, but there was no memory to hear whether the image is clean: run fsck.lanefs");
 	if (err) {
 		snprintf(message, sizeof(message), "unmounted, but its daemon (process %d) died before the image was clean; "
 			"the next mount replays the journal", (int)pid);
@@ -162,7 +166,7 @@ static int unmount_waiting(const char *directory, pid_t pid, int pidfd)
 }
 
 struct server {
-	pid_t pid;              /* 0: none of the caller's */
+	pid_t pid;              /* 0: none of the caller's; -ENOMEM: not known */
 	int pidfd, connection;  /* -1: none */
 	bool waiting;           /* for its device */
 };
@@ -174,16 +178,19 @@ static struct server ask_once(const char *directory)
 	struct json_object *status = NULL;
 
 	server.pid = rpc_find(directory, NULL, &status);
-	server.waiting = server.pid && !strcmp(json_text(status, "state"), "waiting");
+	server.waiting = server.pid > 0 && !strcmp(json_text(status, "state"), "waiting");
 	json_object_put(status);
-	if (!server.pid)
+	if (server.pid <= 0)
 		return server;
 	server.pidfd = (int)syscall(SYS_pidfd_open, server.pid, 0);
 	server.connection = rpc_connect(server.pid);
-	if (server.connection >= 0 && rpc_send(server.connection, "wait", NULL)) {
+	const int err = server.connection < 0 ? 0 : rpc_send(server.connection, "wait", NULL);
+	if (err) {
 		close(server.connection);
 		server.connection = -1;
 	}
+	if (err == -ENOMEM)
+		server.pid = err;
 	return server;
 }
 
@@ -193,7 +200,7 @@ static struct server ask_server(const char *directory)
 	enum { TRIES = 5 };
 	struct server server = ask_once(directory);
 
-	for (unsigned i = 1; i < TRIES && server.pid && server.connection < 0; i++) {
+	for (unsigned i = 1; i < TRIES && server.pid > 0 && server.connection < 0; i++) {
 		if (server.pidfd >= 0)
 			close(server.pidfd);
 		server = ask_once(directory);
@@ -208,8 +215,12 @@ static int unmount_and_wait(const char *directory, const struct flags *flags)
 	int err;
 
 	if (!mount_at(directory, &found))
-		return fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
+		return found.unknown ? fail(MOUNT_EXIT_SYSTEM, directory, no_memory) :
+			fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
 	server = ask_server(directory);
+	/* Without its daemon's word this would return before the image is clean. */
+	if (server.pid == -ENOMEM && !(flags->how & UNMOUNT_LAZY))
+		return fail(MOUNT_EXIT_SYSTEM, directory, no_memory);
 	if (server.waiting && !(flags->how & UNMOUNT_LAZY))
 		return unmount_waiting(directory, server.pid, server.pidfd);
 	err = unmount_at(directory, flags->how);
