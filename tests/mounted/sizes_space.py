@@ -142,6 +142,8 @@ def refill(directory, spill, numbers, size, before, what):
     more, more_inodes = (now - then for now, then in zip(metadata_blocks(directory, size), before))
     note(f'{what}: {missing} of {len(numbers)} files got no space; {left} blocks are available, '
          f'{more} more are of directories, {more_inodes} more of inodes')
+    if missing and left > LEFT_MAX:
+        raise AssertionError(f'{what}: {missing} files got no space with {left} blocks available')
     if more_inodes * SPARE_SHARE > before[1]:
         raise AssertionError(f'{what}: {more_inodes} more blocks of inodes than {before[1]}')
     if missing * (size if size > SMALL else INODE) > REFILL_SLACK + (left + more + more_inodes) * 4096:
