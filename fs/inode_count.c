@@ -43,8 +43,9 @@ static void insert(struct lookup_table *table, struct lookup_entry entry)
 
 static int resize(struct lookup_table *table, uint64_t capacity)
 {
-	struct lookup_table larger = {.entries = calloc(capacity, sizeof(*larger.entries)), .capacity = capacity,
-		.used = table->used, .reserved = table->reserved};
+	struct lookup_table larger = *table;
+	larger.entries = calloc(capacity, sizeof(*larger.entries));
+	larger.capacity = capacity;
 	if (!larger.entries)
 		return -ENOMEM;
 	for (uint64_t i = 0; i < table->capacity; i++)

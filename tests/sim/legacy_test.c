@@ -150,6 +150,43 @@ static void test_counts_and_unlinked_files_go_on(void **state)
 	machine_stop(&machine);
 }
 
+/* The table of counts is made larger behind them, and smaller again. */
+static void test_unlinked_files_among_many_go_on(void **state)
+{
+	enum { MANY = 700 };
+	static uint64_t many[MANY];
+	struct machine machine;
+	struct fs_entry entry;
+	struct fs_legacy legacy;
+	uint64_t inos[FILES];
+	char name[32];
+	machine_start(&machine, 2, SIZE);
+	const uint64_t empty = used_inodes(&machine);
+	fill(&machine, inos, UNLINKED);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < MANY; i++) {
+			snprintf(name, sizeof(name), "round%u-%u", round, i);
+			assert_int_equal(call_create(&machine, ROOT, name, S_IFREG | 0600, &entry), 0);
+			many[i] = entry.ino;
+		}
+		for (unsigned i = 0; i < MANY && round; i++)
+			call_forget(&machine, many[i], 1);
+		leave(&machine, &legacy);
+		assert_int_equal(le32_get(state_of(machine.memory)->clean), 0);
+		assert_int_equal(go_on(&machine, 2, &legacy, false), 0);
+		free(legacy.counts);
+		assert_int_equal(used_inodes(&machine), empty + FILES + (round + 1) * MANY);
+	}
+	for (unsigned i = 0; i < UNLINKED; i++)
+		call_forget(&machine, inos[i], 1 + i % 4);
+	assert_int_equal(used_inodes(&machine), empty + FILES - UNLINKED + 2 * MANY);
+	leave(&machine, &legacy);
+	assert_int_equal(le32_get(state_of(machine.memory)->clean), 1);
+	assert_int_equal(go_on(&machine, 2, &legacy, false), 0);
+	free(legacy.counts);
+	machine_stop(&machine);
+}
+
 static void test_without_unlinked_files_it_is_clean(void **state)
 {
 	struct machine machine;
@@ -292,6 +329,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_counts_and_unlinked_files_go_on),
+		cmocka_unit_test(test_unlinked_files_among_many_go_on),
 		cmocka_unit_test(test_without_unlinked_files_it_is_clean),
 		cmocka_unit_test(test_a_mount_without_them_frees_them),
 		cmocka_unit_test(test_a_device_that_was_changed_is_refused),
