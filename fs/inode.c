@@ -96,6 +96,8 @@ void inode_table_destroy(struct owner *owner)
 	}
 	free(table->ags);
 	free(table->lookups.entries);
+	free(table->orphan_places.entries);
+	free(table->chain_before.entries);
 	free(table->reap.inos);
 	dma_free(table->copy_buffer);
 	free(table->buckets);
@@ -129,6 +131,7 @@ static struct inode *evict(struct inode_table *table)
 	cds_hlist_del(&inode->hash);
 	table->evicted_part = MAX(table->evicted_part, inode->last_part);
 	table->cached--;
+	orphan_evicted(inode);
 	return inode;
 }
 
@@ -231,6 +234,7 @@ static MAY_WAIT int read_record(struct inode *inode)
 	if (!inode_mode(inode))
 		return -ESTALE;
 	inode->orphan = !le32_get(inode->disk.nlink);
+	orphan_loaded(inode);
 	return 0;
 }
 
@@ -363,6 +367,7 @@ void inode_stats_read(const struct owner *owner, struct inode_stats *out)
 		.referenced = table->referenced,
 		.lookups = table->lookups.used,
 		.orphans = table->reap.queued - table->reap.done,
+		.chain_steps = table->chain_steps,
 		.chained = table->chained,
 	};
 }

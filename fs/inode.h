@@ -196,6 +196,7 @@ uint64_t inode_lookup_unlinked(const struct owner *owner);
 struct inode_stats {
 	uint64_t cached, referenced;    /* inodes */
 	uint64_t lookups, orphans;      /* numbers with a count; numbers to be reaped */
+	uint64_t chain_steps;           /* blocks of orphan chains that were searched */
 	uint64_t chained;               /* orphans that are still in use included */
 };
 /* Any thread; approximate. */

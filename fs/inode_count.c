@@ -90,6 +90,15 @@ int lookup_table_add(struct lookup_table *table, uint64_t ino, uint64_t count)
 	return 0;
 }
 
+int lookup_table_set(struct lookup_table *table, uint64_t ino, uint64_t count)
+{
+	struct lookup_entry *entry = lookup_table_find(table, ino);
+	if (!entry)
+		return lookup_table_add(table, ino, count);
+	entry->count = count;
+	return 0;
+}
+
 /* Entries behind the hole that the search from their own place would no longer reach move into it. */
 void lookup_table_remove(struct lookup_table *table, struct lookup_entry *entry)
 {

@@ -8,7 +8,7 @@
 
 #include "fs/inode.h"
 
-/* ---- lookup counts: open addressing, linear probing, no tombstones ---- */
+/* ---- lookup counts, and other numbers by number: open addressing, linear probing, no tombstones ---- */
 struct lookup_entry {
 	uint64_t ino;                   /* 0: empty */
 	uint64_t count;                 /* LOOKUP_UNLINKED | count */
@@ -21,6 +21,8 @@ struct lookup_table {
 	uint64_t unlinked;              /* entries with LOOKUP_UNLINKED */
 };
 int lookup_table_add(struct lookup_table *table, uint64_t ino, uint64_t count) MUST_CHECK;
+/* The entry is there, and has this count; -ENOMEM: it is not there. */
+int lookup_table_set(struct lookup_table *table, uint64_t ino, uint64_t count) MUST_CHECK;
 int lookup_table_reserve(struct lookup_table *table) MUST_CHECK;
 struct lookup_entry *lookup_table_find(const struct lookup_table *table, uint64_t ino);
 void lookup_table_remove(struct lookup_table *table, struct lookup_entry *entry);
@@ -103,6 +105,10 @@ struct inode_table {
 	struct ag_inodes **ags;         /* of this owner, by ag / owner_count; what it points to never moves */
 	unsigned ag_count, ag_room;     /* ag_room: with those that are made for a filesystem that grows */
 	struct reap_queue reap;
+	/* Where the entries of evicted inodes are in their chain, by number, and which block of a chain is in front of a
+	 * block. Best effort: what is not in here is searched for in the chain. */
+	struct lookup_table orphan_places, chain_before;
+	uint64_t chain_steps;           /* blocks of chains that were looked at for it, since mount */
 	uint64_t chained;               /* entries in the orphan chains of this owner's AGs */
 	struct op_pool *ops;
 	struct fiber_mutex flushing;    /* of times */
@@ -154,6 +160,11 @@ void slot_free_end(struct inode_table *table, uint32_t ag, uint32_t ag_block, en
 /* ---- orphan.c ---- */
 /* The inode stands in the chain: keeps it in memory if that could not be seen from its record. */
 void orphan_hold(struct inode *inode);
+/* The struct leaves memory, or was loaded: where the entry is stays known. */
+void orphan_evicted(const struct inode *inode);
+void orphan_loaded(struct inode *inode);
+/* Read or changed: @block is the next of @before in a chain; 0: it is the head, or in no chain. */
+void orphan_chain_before(struct inode_table *table, uint64_t block, uint64_t before);
 
 /* ---- reap.c ---- */
 int reap_queue_create(struct inode_table *table) MUST_CHECK;

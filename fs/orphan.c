@@ -9,6 +9,9 @@
  * (chain_reserved), counted against the head block whichever block they are for. The chain itself is changed by one
  * transaction at a time (chain_busy, from prepare to apply or cancel); it waits for I/O only, so waiting for it with
  * inode locks held is no danger. A block that is about to leave (chain_removing) takes no entries.
+ *
+ * An inode in memory knows where its entry is. An owner has a table for those that left memory, and one for the way back
+ * from a block to the one in front of it; so freeing any number of files takes a few steps each.
  */
 #include "fs/inode_internal.h"
 
@@ -95,6 +98,47 @@ static MAY_WAIT int add_prepare(struct tx_part *part, struct orphan_change *orph
 	}
 }
 
+/* ---- where entries and blocks are ---- */
+
+static uint64_t first_block_of(const struct owner *owner, uint64_t ino)
+{
+	return ag_first_block(&owner->fs->super, inode_ag(owner->fs, ino));
+}
+
+void orphan_evicted(const struct inode *inode)
+{
+	const struct owner *owner = inode->owner;
+	_Static_assert(FS_ORPHANS_PER_BLOCK <= UINT16_MAX, "16 bits for an index");
+	if (!inode->orphan || !inode->orphan_block)
+		return;
+	const uint64_t block = inode->orphan_block - first_block_of(owner, inode->ino);
+	if (lookup_table_set(&owner->inodes->orphan_places, inode->ino, block << 16 | inode->orphan_index))
+		return; /* it will be searched for */
+}
+
+void orphan_loaded(struct inode *inode)
+{
+	const struct owner *owner = inode->owner;
+	struct lookup_table *places = &owner->inodes->orphan_places;
+	struct lookup_entry *place = places->used ? lookup_table_find(places, inode->ino) : NULL;
+	if (!place)
+		return;
+	if (inode->orphan) {
+		inode->orphan_block = first_block_of(owner, inode->ino) + (place->count >> 16);
+		inode->orphan_index = place->count & UINT16_MAX;
+	}
+	lookup_table_remove(places, place);
+}
+
+void orphan_chain_before(struct inode_table *table, uint64_t block, uint64_t before)
+{
+	if (before && !lookup_table_set(&table->chain_before, block, before))
+		return;
+	struct lookup_entry *entry = lookup_table_find(&table->chain_before, block);
+	if (entry)
+		lookup_table_remove(&table->chain_before, entry);
+}
+
 /* Where the inode's entry is: searched in the whole chain, which is held still meanwhile. */
 static MAY_WAIT int locate(struct owner *owner, struct orphan_change *orphan)
 {
@@ -106,6 +150,7 @@ static MAY_WAIT int locate(struct owner *owner, struct orphan_change *orphan)
 	uint64_t block = le64_get(header_of(orphan->header)->orphan_head);
 	for (uint32_t steps = ag_block_count(&owner->fs->super, ag); block && steps && !inode->orphan_block; steps--) {
 		struct buf *buf;
+		owner->inodes->chain_steps++;
 		error = buf_get(owner, block, BLOCK_ORPHANS, ag, &buf);
 		if (error)
 			break;
@@ -140,8 +185,12 @@ static MAY_WAIT int pin_before(struct tx_part *part, struct orphan_change *orpha
 	orphan->before = NULL;
 	if (block == orphan->block->block)
 		return 0;
+	const struct lookup_entry *known = lookup_table_find(&part->owner->inodes->chain_before, orphan->block->block);
+	if (known)
+		block = known->count;
 	for (uint32_t steps = ag_block_count(&part->tx->fs->super, ag); block && steps; steps--) {
 		struct buf *buf;
+		part->owner->inodes->chain_steps++;
 		const int error = buf_get(part->owner, block, BLOCK_ORPHANS, ag, &buf);
 		if (error)
 			return error;
@@ -238,6 +287,8 @@ static void add_apply(struct tx_part *part, struct orphan_change *orphan)
 	block_set(part, orphan, index, inode->ino);
 	if (orphan->restructures) {
 		block->next = header_of(orphan->header)->orphan_head;
+		if (le64_get(block->next))
+			orphan_chain_before(part->owner->inodes, le64_get(block->next), orphan->block->block);
 		header_of(orphan->header)->orphan_head = le64_set(orphan->block->block);
 		tx_dirty(part, orphan->block, 0, FS_BLOCK_SIZE);
 		chain_unlock(state_of(orphan));
@@ -258,7 +309,11 @@ static void remove_apply(struct tx_part *part, struct orphan_change *orphan)
 	if (!inode->orphan)
 		return;
 	if (orphan->restructures) {
+		struct inode_table *table = part->owner->inodes;
 		const le64_t next = block_of(orphan->block)->next;
+		orphan_chain_before(table, orphan->block->block, 0);
+		if (le64_get(next))
+			orphan_chain_before(table, le64_get(next), orphan->before ? orphan->before->block : 0);
 		if (orphan->before) {
 			block_of(orphan->before)->next = next;
 			tx_dirty(part, orphan->before, offsetof(struct orphan_block, next), sizeof(next));

@@ -240,6 +240,8 @@ static MAY_WAIT int found_block(struct owner *owner, uint32_t ag, uint64_t block
 	for (uint32_t i = 0; i < FS_ORPHANS_PER_BLOCK; i++)
 		inos[i] = le64_get(orphans->inode[i]);
 	buf_put(owner, buf);
+	if (*out_next)
+		orphan_chain_before(owner->inodes, *out_next, block);
 	for (uint32_t i = 0; i < FS_ORPHANS_PER_BLOCK && !error; i++)
 		if (inos[i])
 			error = found(owner, inos[i], block, i);
