@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "reactor/memory.h"
+#include "tests/sim/owner_call.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
@@ -18,62 +19,6 @@ enum { SECTOR_MAGIC = 0x4c4e5345 };
 struct tag {                            /* start of every sector that a client writes */
 	uint32_t magic, object, version, sector;
 };
-
-/* ---- calls on the owner of an inode ---- */
-
-struct call {
-	struct fs *fs;
-	int (*fn)(struct call *call);
-	uint64_t ino, ino2;
-	struct fs_name name, name2;
-	struct fs_create create;
-	struct fs_cred cred;
-	union {                         /* no call has both */
-		struct fs_entry entry;
-		struct fs_attr attr;
-	};
-	void *buffer;
-	uint64_t offset, length;
-	uint32_t flags, out;
-};
-
-static MAY_WAIT int call_run(void *arg)
-{
-	struct call *call = arg;
-	return call->fn(call);
-}
-
-static MAY_WAIT int call_on(struct call *call, struct fs *fs, uint64_t ino, int (*fn)(struct call *call))
-{
-	call->fs = fs;
-	call->fn = fn;
-	call->ino = ino;
-	return reactor_call(fs_owner(fs, ino), call_run, call);
-}
-
-static int do_lookup(struct call *c) { return fs_lookup(c->fs, c->ino, c->name, &c->entry); }
-static int do_create(struct call *c) { return fs_create(c->fs, c->ino, &c->create, &c->cred, &c->entry); }
-static int do_unlink(struct call *c) { return fs_unlink(c->fs, c->ino, c->name); }
-static int do_rmdir(struct call *c) { return fs_rmdir(c->fs, c->ino, c->name); }
-static int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags, NULL); }
-static int do_link(struct call *c) { return fs_link(c->fs, c->ino, c->name, c->ino2, &c->entry); }
-static int do_getattr(struct call *c) { return fs_getattr(c->fs, c->ino, &c->attr); }
-static int do_setattr(struct call *c) { return fs_setattr(c->fs, c->ino, &c->attr, c->flags, &c->cred, &c->attr); }
-static int do_read(struct call *c) { return fs_read(c->fs, c->ino, c->buffer, c->offset, (uint32_t)c->length, &c->out); }
-static int do_write(struct call *c)
-{
-	return fs_write(c->fs, c->ino, c->buffer, c->offset, (uint32_t)c->length, 0, &c->cred, &c->out);
-}
-static int do_fallocate(struct call *c) { return fs_fallocate(c->fs, c->ino, (int)c->flags, c->offset, c->length, &c->cred); }
-static int do_fsync(struct call *c) { return fs_fsync(c->fs, c->ino, c->flags); }
-static int do_xattr_set(struct call *c)
-{
-	return fs_xattr_set(c->fs, c->ino, c->name, c->buffer, (uint32_t)c->length, 0, &c->cred);
-}
-static int do_xattr_get(struct call *c)
-{
-	return fs_xattr_get(c->fs, c->ino, c->name, c->buffer, (uint32_t)c->length, &c->out);
-}
 
 static struct fs_name name_make(char *text, const char *prefix, unsigned number)
 {
@@ -102,9 +47,9 @@ int client_set_up(struct client *client)
 {
 	for (unsigned i = 0; i < MODEL_DIRS; i++) {
 		char text[32];
-		struct call call = {.create = {.mode = S_IFDIR | 0755}};
+		struct owner_call call = {.create = {.mode = S_IFDIR | 0755}};
 		call.create.name = name_make(text, i ? "b" : "a", client->number);
-		const int error = call_on(&call, client->sim->fs, FS_ROOT_INODE, do_create);
+		const int error = owner_call(&call, client->sim->fs, FS_ROOT_INODE, owner_create);
 		if (error)
 			return error;
 		client->directories[i] = call.entry.ino;
@@ -122,8 +67,8 @@ static uint64_t owner_bit(struct client *client, uint64_t ino)
 static MAY_WAIT int find(struct client *client, unsigned dir, unsigned name, uint64_t *ino)
 {
 	char text[32];
-	struct call call = {.name = name_make(text, "n", name)};
-	const int error = call_on(&call, client->sim->fs, client->directories[dir], do_lookup);
+	struct owner_call call = {.name = name_make(text, "n", name)};
+	const int error = owner_call(&call, client->sim->fs, client->directories[dir], owner_lookup);
 	*ino = call.entry.ino;
 	return error;
 }
@@ -147,13 +92,13 @@ static MAY_WAIT int run_create(struct client *client, struct model_op *op)
 	char text[32];
 	op->value = op->kind == MODEL_SYMLINK ? 0777 : 0600 + (uint32_t)(sim_rand(&client->random) % 64);
 	op->object = ++client->model.object_count;
-	struct call call = {.create = {.mode = types[op->kind] | op->value}, .cred = {.uid = op->object}};
+	struct owner_call call = {.create = {.mode = types[op->kind] | op->value}, .cred = {.uid = op->object}};
 	call.create.name = name_make(text, "n", op->name);
 	if (op->kind == MODEL_SYMLINK) {
 		call.create.target = "some/where/else/that/is/long/enough/for/nobody/to/care";
 		call.create.target_length = 10 + op->object % 30;
 	}
-	const int error = call_on(&call, client->sim->fs, client->directories[op->dir], do_create);
+	const int error = owner_call(&call, client->sim->fs, client->directories[op->dir], owner_create);
 	if (!error) {
 		op->owners |= owner_bit(client, call.entry.ino);
 		let_go(client, call.entry.ino);
@@ -165,13 +110,13 @@ static MAY_WAIT int run_names(struct client *client, struct model_op *op, uint64
 {
 	struct fs *fs = client->sim->fs;
 	char text[32], text2[32];
-	struct call call = {.name = name_make(text, "n", op->name), .name2 = name_make(text2, "n", op->name2)};
+	struct owner_call call = {.name = name_make(text, "n", op->name), .name2 = name_make(text2, "n", op->name2)};
 	const uint64_t directory = client->directories[op->dir], directory2 = client->directories[op->dir2];
 	op->owners |= owner_bit(client, ino);
 	if (op->kind == MODEL_UNLINK)
-		return call_on(&call, fs, directory, do_unlink);
+		return owner_call(&call, fs, directory, owner_unlink);
 	if (op->kind == MODEL_RMDIR)
-		return call_on(&call, fs, directory, do_rmdir);
+		return owner_call(&call, fs, directory, owner_rmdir);
 	op->owners |= owner_bit(client, directory2);
 	uint64_t ino2 = 0;
 	if (client->names.object[op->dir2][op->name2] && !find(client, op->dir2, op->name2, &ino2)) {
@@ -181,14 +126,14 @@ static MAY_WAIT int run_names(struct client *client, struct model_op *op, uint64
 	if (op->kind == MODEL_LINK) {
 		call.name = name_make(text, "n", op->name2);
 		call.ino2 = ino;
-		const int error = call_on(&call, fs, directory2, do_link);
+		const int error = owner_call(&call, fs, directory2, owner_link);
 		if (!error)
 			fs_forget(fs, ino, 1);
 		return error;
 	}
 	call.ino2 = directory2;
 	call.flags = op->kind == MODEL_EXCHANGE ? RENAME_EXCHANGE : 0;
-	return call_on(&call, fs, directory, do_rename);
+	return owner_call(&call, fs, directory, owner_rename);
 }
 
 static void fill(struct client *client, const struct model_op *op)
@@ -206,41 +151,41 @@ static void fill(struct client *client, const struct model_op *op)
 static MAY_WAIT int run_data(struct client *client, struct model_op *op, uint64_t ino)
 {
 	struct fs *fs = client->sim->fs;
-	struct call call = {.buffer = client->buffer};
+	struct owner_call call = {.buffer = client->buffer};
 	switch (op->kind) {
 	case MODEL_WRITE:
 		fill(client, op);
 		call.offset = (uint64_t)op->first_sector * MODEL_SECTOR;
 		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
-		return call_on(&call, fs, ino, do_write);
+		return owner_call(&call, fs, ino, owner_write);
 	case MODEL_TRUNCATE:
 		call.attr.size = (uint64_t)op->sectors * MODEL_SECTOR;
 		call.flags = FS_SET_SIZE;
-		return call_on(&call, fs, ino, do_setattr);
+		return owner_call(&call, fs, ino, owner_setattr);
 	case MODEL_PUNCH:
 		call.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 		call.offset = (uint64_t)op->first_sector * MODEL_SECTOR;
 		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
-		return call_on(&call, fs, ino, do_fallocate);
+		return owner_call(&call, fs, ino, owner_fallocate);
 	case MODEL_FALLOCATE:
 		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
-		return call_on(&call, fs, ino, do_fallocate);
+		return owner_call(&call, fs, ino, owner_fallocate);
 	case MODEL_CHMOD:
 		op->owners = owner_bit(client, ino);
 		call.attr.mode = op->value;
 		call.flags = FS_SET_MODE;
-		return call_on(&call, fs, ino, do_setattr);
+		return owner_call(&call, fs, ino, owner_setattr);
 	case MODEL_XATTR:
 		op->owners = owner_bit(client, ino);
 		call.name = xattr_name;
 		memset(client->buffer, (int)op->value, 2048);
 		memcpy(client->buffer, &op->value, sizeof(op->value));
 		call.length = op->value % 3 == 0 ? 4 : op->value % 3 == 1 ? 200 : 2000;
-		return call_on(&call, fs, ino, do_xattr_set);
+		return owner_call(&call, fs, ino, owner_xattr_set);
 	default: /* MODEL_FSYNC */
 		op->owners = owner_bit(client, ino);
 		call.flags = 0;
-		return call_on(&call, fs, ino, do_fsync);
+		return owner_call(&call, fs, ino, owner_fsync);
 	}
 }
 
@@ -386,8 +331,8 @@ static uint32_t sector_version(const uint8_t *sector, uint32_t object, uint32_t 
 static MAY_WAIT int look_at_data(struct client *client, struct fs *fs, uint64_t ino, struct model_found *found, unsigned dir,
 	unsigned name)
 {
-	struct call call = {.buffer = client->buffer, .length = MODEL_SECTORS * MODEL_SECTOR};
-	const int error = call_on(&call, fs, ino, do_read);
+	struct owner_call call = {.buffer = client->buffer, .length = MODEL_SECTORS * MODEL_SECTOR};
+	const int error = owner_call(&call, fs, ino, owner_read);
 	if (error)
 		return error;
 	if (call.out != MIN(found->attr[dir][name].size, call.length))
@@ -400,14 +345,14 @@ static MAY_WAIT int look_at_data(struct client *client, struct fs *fs, uint64_t 
 static MAY_WAIT int look_at_name(struct client *client, struct fs *fs, struct model_found *found, unsigned dir, unsigned name)
 {
 	char text[32];
-	struct call call = {.name = name_make(text, "n", name)};
-	int error = call_on(&call, fs, client->directories[dir], do_lookup);
+	struct owner_call call = {.name = name_make(text, "n", name)};
+	int error = owner_call(&call, fs, client->directories[dir], owner_lookup);
 	if (error == -ENOENT)
 		return 0;
 	if (error)
 		return error;
 	const uint64_t ino = call.entry.ino;
-	error = call_on(&call, fs, ino, do_getattr);
+	error = owner_call(&call, fs, ino, owner_getattr);
 	if (error)
 		return error;
 	found->names.object[dir][name] = call.attr.uid;
@@ -418,7 +363,7 @@ static MAY_WAIT int look_at_name(struct client *client, struct fs *fs, struct mo
 	call.name = xattr_name;
 	call.buffer = client->buffer;
 	call.length = 4096;
-	error = call_on(&call, fs, ino, do_xattr_get);
+	error = owner_call(&call, fs, ino, owner_xattr_get);
 	if (!error)
 		memcpy(&found->attr[dir][name].xattr, client->buffer, 4);
 	else if (error != -ENODATA)

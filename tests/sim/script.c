@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "reactor/memory.h"
+#include "tests/sim/owner_call.h"
 
 enum { BUFFER_BYTES = 64 << 10, HELD_MAX = 64 };
 
@@ -44,61 +45,10 @@ void script_destroy(struct script *script)
 
 const struct history *script_history(const struct script *script) { return &script->history; }
 
-/* ---- calls on the owner of an inode ---- */
-
-struct call {
-	struct fs *fs;
-	int (*fn)(struct call *call);
-	uint64_t ino, ino2, offset, offset2, length, out64;
-	struct fs_name name, name2;
-	struct fs_create create;
-	struct fs_entry entry;
-	struct fs_attr attr;
-	void *buffer;
-	uint32_t flags, out;
-};
-static const struct fs_cred cred = {.uid = 500, .gid = 500, .privileged = true};
-
-static MAY_WAIT int call_run(void *arg)
+static MAY_WAIT int call_on(struct owner_call *call, struct script *script, uint64_t ino, int (*fn)(struct owner_call *call))
 {
-	struct call *call = arg;
-	return call->fn(call);
-}
-
-static MAY_WAIT int call_on(struct call *call, struct fs *fs, uint64_t ino, int (*fn)(struct call *call))
-{
-	call->fs = fs;
-	call->fn = fn;
-	call->ino = ino;
-	return reactor_call(fs_owner(fs, ino), call_run, call);
-}
-
-static MAY_WAIT int do_lookup(struct call *c) { return fs_lookup(c->fs, c->ino, c->name, &c->entry); }
-static MAY_WAIT int do_create(struct call *c) { return fs_create(c->fs, c->ino, &c->create, &cred, &c->entry); }
-static MAY_WAIT int do_unlink(struct call *c) { return fs_unlink(c->fs, c->ino, c->name); }
-static MAY_WAIT int do_rmdir(struct call *c) { return fs_rmdir(c->fs, c->ino, c->name); }
-static MAY_WAIT int do_rename(struct call *c) { return fs_rename(c->fs, c->ino, c->name, c->ino2, c->name2, c->flags, NULL); }
-static MAY_WAIT int do_link(struct call *c) { return fs_link(c->fs, c->ino, c->name, c->ino2, &c->entry); }
-static MAY_WAIT int do_getattr(struct call *c) { return fs_getattr(c->fs, c->ino, &c->attr); }
-static MAY_WAIT int do_setattr(struct call *c) { return fs_setattr(c->fs, c->ino, &c->attr, c->flags, &cred, &c->attr); }
-static MAY_WAIT int do_seek(struct call *c) { return fs_seek(c->fs, c->ino, SEEK_DATA, c->offset, &c->out64); }
-static MAY_WAIT int do_fsync(struct call *c) { return fs_fsync(c->fs, c->ino, c->flags); }
-static MAY_WAIT int do_xattr_remove(struct call *c) { return fs_xattr_remove(c->fs, c->ino, c->name); }
-static MAY_WAIT int do_write(struct call *c)
-{
-	return fs_write(c->fs, c->ino, c->buffer, c->offset, (uint32_t)c->length, c->flags, &cred, &c->out);
-}
-static MAY_WAIT int do_fallocate(struct call *c)
-{
-	return fs_fallocate(c->fs, c->ino, (int)c->flags, c->offset, c->length, &cred);
-}
-static MAY_WAIT int do_xattr_set(struct call *c)
-{
-	return fs_xattr_set(c->fs, c->ino, c->name, c->buffer, (uint32_t)c->length, 0, &cred);
-}
-static MAY_WAIT int do_copy(struct call *c)
-{
-	return fs_copy_range(c->fs, c->ino, c->offset, c->ino2, c->offset2, c->length, &cred, &c->out64);
+	call->cred = (struct fs_cred){.uid = 500, .gid = 500, .privileged = true};
+	return owner_call(call, script->fs, ino, fn);
 }
 
 /* ---- paths ---- */
@@ -111,8 +61,8 @@ static void hold(struct script *script, uint64_t ino)
 
 static MAY_WAIT int look_up(struct script *script, uint64_t parent, struct fs_name name, uint64_t *ino)
 {
-	struct call call = {.name = name};
-	const int error = call_on(&call, script->fs, parent, do_lookup);
+	struct owner_call call = {.name = name};
+	const int error = call_on(&call, script, parent, owner_lookup);
 	if (error)
 		return error;
 	*ino = call.entry.ino;
@@ -147,8 +97,8 @@ static void fill(struct script *script, uint64_t offset, uint64_t length)
 static MAY_WAIT void note_block(struct script *script, uint64_t ino, uint64_t at)
 {
 	struct history_step *step = &script->history.steps[script->history.step_count];
-	struct call call = {.offset = at};
-	if (call_on(&call, script->fs, ino, do_seek) || call.out64 != at)
+	struct owner_call call = {.offset = at};
+	if (call_on(&call, script, ino, owner_seek) || call.out64 != at)
 		return;
 	step->in_place_blocks |= 1ull << (at >> FS_BLOCK_SHIFT);
 	step->in_place_ino = ino;
@@ -158,11 +108,11 @@ static MAY_WAIT void note_block(struct script *script, uint64_t ino, uint64_t at
 static MAY_WAIT void note_in_place(struct script *script, uint64_t ino, uint64_t from, uint64_t end, bool edges)
 {
 	struct history_step *step = &script->history.steps[script->history.step_count];
-	struct call call = {.length = 0};
+	struct owner_call call = {.length = 0};
 	step->stepwise_ino = ino;
 	step->in_place_from = from;
 	step->in_place_end = end;
-	if (call_on(&call, script->fs, ino, do_getattr) || !call.attr.blocks_512)
+	if (call_on(&call, script, ino, owner_getattr) || !call.attr.blocks_512)
 		return; /* what stands in the inode is not in place */
 	const uint64_t size = step->old_size = call.attr.size;
 	for (uint64_t at = align_down(from, FS_BLOCK_SIZE); at < MIN(end, size); at += FS_BLOCK_SIZE)
@@ -176,7 +126,7 @@ static MAY_WAIT void note_in_place(struct script *script, uint64_t ino, uint64_t
 
 static MAY_WAIT int run_create(struct script *script, const struct script_op *op, uint64_t parent, struct fs_name name)
 {
-	struct call call = {.create = {.mode = op->mode, .name = name}};
+	struct owner_call call = {.create = {.mode = op->mode, .name = name}};
 	if (op->kind == SCRIPT_SYMLINK) {
 		call.create.mode = S_IFLNK | 0777;
 		call.create.target_length = (unsigned)op->length;
@@ -188,7 +138,7 @@ static MAY_WAIT int run_create(struct script *script, const struct script_op *op
 		call.create.rdev_major = 5;
 		call.create.rdev_minor = 1;
 	}
-	int error = call_on(&call, script->fs, parent, do_create);
+	int error = call_on(&call, script, parent, owner_create);
 	if (error)
 		return error;
 	const uint64_t ino = call.entry.ino;
@@ -197,11 +147,11 @@ static MAY_WAIT int run_create(struct script *script, const struct script_op *op
 	if (op->kind != SCRIPT_TMPFILE)
 		return 0;
 	fill(script, 0, op->length);
-	call = (struct call){.buffer = script->buffer, .length = op->length};
-	error = call_on(&call, script->fs, ino, do_write);
-	call = (struct call){.name = name, .ino2 = ino};
+	call = (struct owner_call){.buffer = script->buffer, .length = op->length};
+	error = call_on(&call, script, ino, owner_write);
+	call = (struct owner_call){.name = name, .ino2 = ino};
 	if (!error)
-		error = call_on(&call, script->fs, parent, do_link);
+		error = call_on(&call, script, parent, owner_link);
 	if (!error)
 		hold(script, ino);
 	return error;
@@ -209,64 +159,64 @@ static MAY_WAIT int run_create(struct script *script, const struct script_op *op
 
 static MAY_WAIT int run_data(struct script *script, const struct script_op *op, uint64_t ino)
 {
-	struct call call = {.buffer = script->buffer, .offset = op->offset, .length = op->length};
+	struct owner_call call = {.buffer = script->buffer, .offset = op->offset, .length = op->length};
 	switch (op->kind) {
 	case SCRIPT_APPEND:
-		if (call_on(&call, script->fs, ino, do_getattr))
+		if (call_on(&call, script, ino, owner_getattr))
 			return -EIO;
 		call.offset = call.attr.size;
 		fill(script, call.offset, op->length);
 		note_in_place(script, ino, call.offset, call.offset + op->length, false);
 		call.flags = FS_WRITE_APPEND;
-		return call_on(&call, script->fs, ino, do_write);
+		return call_on(&call, script, ino, owner_write);
 	case SCRIPT_WRITE:
 	case SCRIPT_SYNC_WRITE:
 		fill(script, op->offset, op->length);
 		note_in_place(script, ino, op->offset, op->offset + op->length, false);
 		call.flags = op->kind == SCRIPT_SYNC_WRITE ? FS_WRITE_SYNC : 0;
-		return call_on(&call, script->fs, ino, do_write);
+		return call_on(&call, script, ino, owner_write);
 	case SCRIPT_TRUNCATE:
 		note_in_place(script, ino, op->length, op->length, true);
 		call.attr.size = op->length;
 		call.flags = FS_SET_SIZE;
-		return call_on(&call, script->fs, ino, do_setattr);
+		return call_on(&call, script, ino, owner_setattr);
 	default: /* SCRIPT_FALLOCATE */
 		note_in_place(script, ino, op->offset, op->offset + op->length, true);
 		script->history.steps[script->history.step_count].frees = op->mode & FALLOC_FL_PUNCH_HOLE;
 		call.flags = op->mode;
-		return call_on(&call, script->fs, ino, do_fallocate);
+		return call_on(&call, script, ino, owner_fallocate);
 	}
 }
 
 static MAY_WAIT int run_attributes(struct script *script, const struct script_op *op, uint64_t ino)
 {
-	struct call call = {.name = {.bytes = "user.x", .length = 6}, .buffer = script->buffer, .length = op->mode};
+	struct owner_call call = {.name = {.bytes = "user.x", .length = 6}, .buffer = script->buffer, .length = op->mode};
 	switch (op->kind) {
 	case SCRIPT_CHMOD:
 		call.attr.mode = op->mode;
 		call.flags = FS_SET_MODE;
-		return call_on(&call, script->fs, ino, do_setattr);
+		return call_on(&call, script, ino, owner_setattr);
 	case SCRIPT_CHOWN:
 		call.attr.uid = call.attr.gid = op->mode;
 		call.flags = FS_SET_UID | FS_SET_GID;
-		return call_on(&call, script->fs, ino, do_setattr);
+		return call_on(&call, script, ino, owner_setattr);
 	case SCRIPT_UTIMENS:
 		call.attr.atime.tv_sec = 1000000 + script->written++;
 		call.attr.mtime.tv_sec = 2000000 + script->written++;
 		call.flags = FS_SET_ATIME | FS_SET_MTIME;
-		return call_on(&call, script->fs, ino, do_setattr);
+		return call_on(&call, script, ino, owner_setattr);
 	case SCRIPT_SETXATTR:
 		fill(script, 0, op->mode);
-		return call_on(&call, script->fs, ino, do_xattr_set);
+		return call_on(&call, script, ino, owner_xattr_set);
 	default: /* SCRIPT_REMOVEXATTR */
-		return call_on(&call, script->fs, ino, do_xattr_remove);
+		return call_on(&call, script, ino, owner_xattr_remove);
 	}
 }
 
 static MAY_WAIT int run_two(struct script *script, const struct script_op *op, struct fs_name name, uint64_t ino)
 {
 	uint64_t parent2, ino2;
-	struct call call = {.name = name};
+	struct owner_call call = {.name = name};
 	int error = parent_of(script, op->path2, &parent2, &call.name2);
 	if (error)
 		return error;
@@ -277,12 +227,12 @@ static MAY_WAIT int run_two(struct script *script, const struct script_op *op, s
 			script->subject.ino = op->mode ? ino : script->subject.ino;
 		call.ino2 = parent2;
 		call.flags = op->mode;
-		return call_on(&call, script->fs, parent, do_rename);
+		return call_on(&call, script, parent, owner_rename);
 	}
 	if (op->kind == SCRIPT_LINK) {
 		call.name = call.name2;
 		call.ino2 = ino;
-		error = call_on(&call, script->fs, parent2, do_link);
+		error = call_on(&call, script, parent2, owner_link);
 		if (!error)
 			hold(script, ino);
 		return error;
@@ -297,7 +247,7 @@ static MAY_WAIT int run_two(struct script *script, const struct script_op *op, s
 	call.length = op->length;
 	note_in_place(script, ino2, call.offset2, call.offset2 + call.length, false);
 	script->history.steps[script->history.step_count].perhaps = true;
-	return call_on(&call, script->fs, ino, do_copy);
+	return call_on(&call, script, ino, owner_copy);
 }
 
 static MAY_WAIT int run_op(struct script *script, const struct script_op *op)
@@ -314,11 +264,11 @@ static MAY_WAIT int run_op(struct script *script, const struct script_op *op)
 	if (error)
 		return error;
 	script->subject.ino = ino;
-	struct call call = {.name = name};
+	struct owner_call call = {.name = name};
 	if (op->kind == SCRIPT_UNLINK)
-		return call_on(&call, script->fs, parent, do_unlink);
+		return call_on(&call, script, parent, owner_unlink);
 	if (op->kind == SCRIPT_RMDIR)
-		return call_on(&call, script->fs, parent, do_rmdir);
+		return call_on(&call, script, parent, owner_rmdir);
 	if (op->kind == SCRIPT_LINK || op->kind == SCRIPT_RENAME || op->kind == SCRIPT_COPY)
 		return run_two(script, op, name, ino);
 	return op->kind <= SCRIPT_FALLOCATE ? run_data(script, op, ino) : run_attributes(script, op, ino);
@@ -355,15 +305,15 @@ static MAY_WAIT int sync_run(struct script *script, const struct history_step *s
 {
 	if (persist == SCRIPT_SYNC)
 		return fs_sync(script->fs);
-	struct call call = {.flags = persist == SCRIPT_FDATASYNC};
-	return call_on(&call, script->fs, step->sync_ino, do_fsync);
+	struct owner_call call = {.flags = persist == SCRIPT_FDATASYNC};
+	return call_on(&call, script, step->sync_ino, owner_fsync);
 }
 
 static MAY_WAIT bool persist_run(struct script *script, enum script_persist persist)
 {
-	struct call call = {.length = 0};
+	struct owner_call call = {.length = 0};
 	const struct subject subject = script->subject;
-	const bool known = subject.ino && !call_on(&call, script->fs, subject.ino, do_getattr);
+	const bool known = subject.ino && !call_on(&call, script, subject.ino, owner_getattr);
 	const bool regular = known && S_ISREG(call.attr.mode);
 	struct history_step *step = step_open(script);
 	step->sync_ino = persist == SCRIPT_FSYNC_DIR ? subject.directory : subject.ino;
