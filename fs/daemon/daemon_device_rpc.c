@@ -10,65 +10,6 @@
 
 #include "fs/daemon/rpc_client.h"
 #include "reactor/log.h"
-#include "reactor/printable.h"
-
-/* ---- JSON ---- */
-bool param_given(struct json_object *params, const char *key) { return json_child(params, key); }
-
-int param_text(struct device_call *call, struct json_object *params, const char *key, const char **out)
-{
-	struct json_object *value = json_child(params, key);
-
-	if (value && json_object_is_type(value, json_type_string)) {
-		*out = json_object_get_string(value);
-		return 0;
-	}
-	snprintf(call->message, sizeof(call->message), "parameter \"%s\": wanted a string", key);
-	return -EINVAL;
-}
-
-int param_number(struct device_call *call, struct json_object *params, const char *key, uint64_t *out)
-{
-	struct json_object *value = json_child(params, key);
-
-	if (value && json_object_is_type(value, json_type_int) && json_object_get_int64(value) >= 0) {
-		*out = json_object_get_uint64(value);
-		return 0;
-	}
-	snprintf(call->message, sizeof(call->message), "parameter \"%s\": wanted a number from 0 on", key);
-	return -EINVAL;
-}
-
-bool param_bool(struct json_object *params, const char *key, bool otherwise)
-{
-	struct json_object *value = json_child(params, key);
-
-	return value ? json_object_get_boolean(value) : otherwise;
-}
-
-void put_text(struct json_object *object, const char *key, const char *value)
-{
-	json_object_object_add(object, key, json_object_new_string(value));
-}
-
-void put_foreign_text(struct json_object *object, const char *key, const char *value)
-{
-	char text[512];
-
-	snprintf(text, sizeof(text), "%s", value);
-	text_make_printable(text, strlen(text));
-	put_text(object, key, text);
-}
-
-void put_number(struct json_object *object, const char *key, uint64_t value)
-{
-	json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
-void put_bool(struct json_object *object, const char *key, bool value)
-{
-	json_object_object_add(object, key, json_object_new_boolean(value));
-}
 
 /* ---- bdev_list ---- */
 static void list_one(struct bdev *bdev, void *arg)
@@ -87,7 +28,7 @@ static void list_one(struct bdev *bdev, void *arg)
 
 static MAY_WAIT int list_run(struct device_call *call, struct nvme_device *device)
 {
-	struct bdev_registry *registry = call->task.daemon->registry;
+	struct bdev_registry *registry = call->base.task.daemon->registry;
 
 	bdev_for_each(registry, list_one, call);
 	for (unsigned i = 0; i < call->count; i++)
@@ -98,7 +39,7 @@ static MAY_WAIT int list_run(struct device_call *call, struct nvme_device *devic
 static struct json_object *list_report(const struct device_call *call)
 {
 	struct json_object *array = json_object_new_array();
-	const struct daemon *daemon = call->task.daemon;
+	const struct daemon *daemon = call->base.task.daemon;
 
 	for (unsigned i = 0; i < call->count; i++) {
 		const struct bdev_facts *facts = &call->out.bdevs[i];
@@ -122,7 +63,7 @@ static struct nvme_ctrlr *controller(struct device_call *call, struct nvme_devic
 	struct nvme_ctrlr *ctrlr = nvme_device_ctrlr(device);
 
 	if (!ctrlr)
-		snprintf(call->message, sizeof(call->message), "%s: the device is away", nvme_device_target(device));
+		snprintf(call->base.message, sizeof(call->base.message), "%s: the device is away", nvme_device_target(device));
 	return ctrlr;
 }
 
@@ -259,7 +200,7 @@ static MAY_WAIT int reset_run(struct device_call *call, struct nvme_device *devi
 	if (err)
 		return err;
 	/* While it waited the device may have gone. */
-	device = daemon_device(call->task.daemon);
+	device = daemon_device(call->base.task.daemon);
 	ctrlr = device ? nvme_device_ctrlr(device) : NULL;
 	if (ctrlr)
 		call->facts.info = *nvme_ctrlr_get_info(ctrlr);
@@ -287,7 +228,7 @@ static struct json_object *surprise_report(const struct device_call *call)
 {
 	struct json_object *object = json_object_new_object();
 
-	put_text(object, "state", call->task.daemon->config->hold_on_removal ? "held" : "removed");
+	put_text(object, "state", call->base.task.daemon->config->hold_on_removal ? "held" : "removed");
 	return object;
 }
 
@@ -302,31 +243,21 @@ static const struct device_method device_methods[] = {
 /* ---- calls ---- */
 static MAY_WAIT int call_run(struct daemon_task *task)
 {
-	struct device_call *call = CONTAINER_OF(task, struct device_call, task);
+	struct device_call *call = CONTAINER_OF(task, struct device_call, base.task);
 	struct nvme_device *device = daemon_device(task->daemon);
 
 	if (device || call->method->without_device)
 		return call->method->run(call, device);
-	snprintf(call->message, sizeof(call->message), "%.100s: no device of lanefs's own NVMe driver",
+	snprintf(call->base.message, sizeof(call->base.message), "%.100s: no device of lanefs's own NVMe driver",
 		task->daemon->bdev_name);
 	return -EOPNOTSUPP;
 }
 
-static void call_done(struct daemon_task *task)
+static struct json_object *call_report(const struct rpc_call *base)
 {
-	struct device_call *call = CONTAINER_OF(task, struct device_call, task);
-	struct daemon *daemon = task->daemon;
+	const struct device_call *call = CONTAINER_OF(base, struct device_call, base);
 
-	if (task->result) {
-		if (!call->message[0])
-			snprintf(call->message, sizeof(call->message), "%.100s: %s: %s", daemon->bdev_name, call->method->name,
-				strerror(-task->result));
-		rpc_server_answer(daemon->rpc, call->ticket, RPC_INTERNAL_ERROR, NULL, call->message);
-	} else {
-		rpc_server_answer(daemon->rpc, call->ticket, 0,
-			call->method->report ? call->method->report(call) : json_object_new_object(), NULL);
-	}
-	free(call);
+	return call->method->report ? call->method->report(call) : json_object_new_object();
 }
 
 static int call_start(struct daemon *daemon, const struct device_method *method, struct json_object *params, char *message,
@@ -334,22 +265,16 @@ static int call_start(struct daemon *daemon, const struct device_method *method,
 {
 	struct device_call *call = calloc(1, sizeof(*call));
 
-	if (!call) {
-		snprintf(message, message_size, "no memory");
-		return RPC_INTERNAL_ERROR;
-	}
+	if (!call)
+		return rpc_call_refuse(NULL, message, message_size);
 	call->method = method;
-	if (method->parse && method->parse(call, params)) {
-		snprintf(message, message_size, "%s", call->message);
-		free(call);
-		return RPC_INVALID_PARAMS;
-	}
-	call->ticket = rpc_server_defer(daemon->rpc);
-	call->task.run = call_run;
-	call->task.done = call_done;
-	call->task.device_only = true;
-	task_start(daemon, &call->task);
-	return RPC_LATER;
+	if (method->parse && method->parse(call, params))
+		return rpc_call_refuse(&call->base, message, message_size);
+	call->base.method = method->name;
+	call->base.report = call_report;
+	call->base.task.run = call_run;
+	call->base.task.device_only = true;
+	return rpc_call_start(daemon, &call->base);
 }
 
 /* ---- bdev_attach ---- */

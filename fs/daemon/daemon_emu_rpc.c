@@ -13,7 +13,7 @@ static struct emu *drive(struct device_call *call, struct nvme_device *device)
 	struct emu *emu = nvme_device_emu(device);
 
 	if (!emu)
-		snprintf(call->message, sizeof(call->message), "%s: a real device, not an emulated one", nvme_device_target(device));
+		snprintf(call->base.message, sizeof(call->base.message), "%s: a real device, not an emulated one", nvme_device_target(device));
 	return emu;
 }
 
@@ -21,9 +21,9 @@ static struct emu *drive(struct device_call *call, struct nvme_device *device)
 static int rule_parse(struct device_call *call, struct json_object *params)
 {
 	const char *text;
-	int err = param_text(call, params, "rule", &text);
+	int err = param_text(&call->base, params, "rule", &text);
 
-	return err ? err : emu_rule_parse(text, &call->rule, call->message, sizeof(call->message));
+	return err ? err : emu_rule_parse(text, &call->rule, call->base.message, sizeof(call->base.message));
 }
 
 static MAY_WAIT int rule_add_run(struct device_call *call, struct nvme_device *device)
@@ -32,7 +32,7 @@ static MAY_WAIT int rule_add_run(struct device_call *call, struct nvme_device *d
 	int index = emu ? emu_add_rule(emu, &call->rule) : -EOPNOTSUPP;
 
 	if (index == -ENOSPC)
-		snprintf(call->message, sizeof(call->message), "%u rules are there already: clear them first",
+		snprintf(call->base.message, sizeof(call->base.message), "%u rules are there already: clear them first",
 			(unsigned)EMU_RULES_MAX);
 	call->number = (uint64_t)index;
 	return index < 0 ? index : 0;
@@ -121,10 +121,10 @@ static int cut_parse(struct device_call *call, struct json_object *params)
 {
 	static const char *const modes[] = {[EMU_CUT_ALL] = "all", [EMU_CUT_RANDOM] = "random", [EMU_CUT_NONE] = "none"};
 	const char *text;
-	int err = param_text(call, params, "mode", &text);
+	int err = param_text(&call->base, params, "mode", &text);
 
 	if (!err && param_given(params, "seed"))
-		err = param_number(call, params, "seed", &call->number);
+		err = param_number(&call->base, params, "seed", &call->number);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
@@ -132,7 +132,7 @@ static int cut_parse(struct device_call *call, struct json_object *params)
 			call->cut = i;
 			return 0;
 		}
-	snprintf(call->message, sizeof(call->message), "mode is one of all, random, none: what of the unflushed is lost");
+	snprintf(call->base.message, sizeof(call->base.message), "mode is one of all, random, none: what of the unflushed is lost");
 	return -EINVAL;
 }
 
@@ -158,13 +158,13 @@ static MAY_WAIT int request_run(struct device_call *call, struct nvme_device *de
 
 static int resize_parse(struct device_call *call, struct json_object *params)
 {
-	int err = param_number(call, params, "nsid", &call->number);
+	int err = param_number(&call->base, params, "nsid", &call->number);
 
 	if (!err && (call->number == 0 || call->number > UINT32_MAX)) {
-		snprintf(call->message, sizeof(call->message), "parameter \"nsid\": namespaces are numbered from 1 on");
+		snprintf(call->base.message, sizeof(call->base.message), "parameter \"nsid\": namespaces are numbered from 1 on");
 		err = -EINVAL;
 	}
-	return err ? err : param_number(call, params, "blocks", &call->number2);
+	return err ? err : param_number(&call->base, params, "blocks", &call->number2);
 }
 
 static MAY_WAIT int resize_run(struct device_call *call, struct nvme_device *device)
@@ -176,10 +176,10 @@ static MAY_WAIT int resize_run(struct device_call *call, struct nvme_device *dev
 
 static int health_parse(struct device_call *call, struct json_object *params)
 {
-	int err = param_number(call, params, "critical_warning", &call->number);
+	int err = param_number(&call->base, params, "critical_warning", &call->number);
 
 	if (!err && call->number > UINT8_MAX) {
-		snprintf(call->message, sizeof(call->message), "parameter \"critical_warning\": eight bits");
+		snprintf(call->base.message, sizeof(call->base.message), "parameter \"critical_warning\": eight bits");
 		err = -EINVAL;
 	}
 	return err;

@@ -8,7 +8,7 @@
  *   daemon_task.c     work for reactor 0              daemon_emu_rpc.c     the same of an emulated one
  *   daemon_removal.c  the device leaves, or is away   daemon_hotplug.c     devices that appear
  *   daemon_handover.c giving the mount to a successor daemon_space_rpc.c   what takes long
- *   daemon_takeover.c being one
+ *   daemon_takeover.c being one                      rpc_call.c           calls that run as tasks
  *
  * All of struct daemon belongs to the control thread, except where said. The control thread never waits for reactor 0
  * while the mount is served: it starts a task there and goes on.

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fs/daemon/daemon_device_rpc.h"
+#include "fs/daemon/rpc_call.h"
 #include "reactor/log.h"
 
 struct remount {

@@ -7,14 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fs/daemon/daemon_device_rpc.h"
+#include "fs/daemon/rpc_call.h"
 #include "fs/daemon/rpc_client.h"
 
 struct space_call {
-	struct daemon_task task;
-	struct rpc_ticket ticket;
+	struct rpc_call base;
 	const struct space_method *method;
-	char message[256];               /* why it failed; "": what the errno says */
 	uint64_t offset, length, min_length; /* trim */
 	uint64_t trimmed;
 	uint64_t bytes;                      /* grow */
@@ -23,7 +21,7 @@ struct space_call {
 
 struct space_method {
 	const char *name;
-	int (*parse)(struct space_call *call, struct json_object *params); /* 0, or -EINVAL with call->message */
+	int (*parse)(struct space_call *call, struct json_object *params); /* 0, or -EINVAL with call->base.message */
 	MAY_WAIT int (*run)(struct space_call *call);
 	void (*report)(const struct space_call *call, struct json_object *object);
 };
@@ -36,7 +34,7 @@ static int optional_bytes(struct space_call *call, struct json_object *params, c
 	*out = value ? json_object_get_uint64(value) : otherwise;
 	if (!value || (json_object_is_type(value, json_type_int) && (json_object_get_int64(value) >= 0 || *out > INT64_MAX)))
 		return 0;
-	snprintf(call->message, sizeof(call->message), "parameter \"%s\": wanted a number of bytes from 0 on", key);
+	snprintf(call->base.message, sizeof(call->base.message), "parameter \"%s\": wanted a number of bytes from 0 on", key);
 	return -EINVAL;
 }
 
@@ -54,18 +52,18 @@ static int trim_parse(struct space_call *call, struct json_object *params)
 
 static MAY_WAIT int trim_run(struct space_call *call)
 {
-	struct daemon *daemon = call->task.daemon;
+	struct daemon *daemon = call->base.task.daemon;
 	int err = fs_trim(daemon->fs, call->offset, call->length, call->min_length, &call->trimmed);
 
 	if (err == -EOPNOTSUPP)
-		snprintf(call->message, sizeof(call->message), "%.100s: the device cannot discard", daemon->bdev_name);
+		snprintf(call->base.message, sizeof(call->base.message), "%.100s: the device cannot discard", daemon->bdev_name);
 	else if (err == -EROFS)
-		snprintf(call->message, sizeof(call->message), "%.100s: mounted read-only, or stopped", daemon->bdev_name);
+		snprintf(call->base.message, sizeof(call->base.message), "%.100s: mounted read-only, or stopped", daemon->bdev_name);
 	else if (err == -EINVAL)
-		snprintf(call->message, sizeof(call->message), "%.100s: trim: offset, length or min_length out of range",
+		snprintf(call->base.message, sizeof(call->base.message), "%.100s: trim: offset, length or min_length out of range",
 			daemon->bdev_name);
 	else if (err == -EINTR)
-		snprintf(call->message, sizeof(call->message), "%.100s: trim was called off by the unmount", daemon->bdev_name);
+		snprintf(call->base.message, sizeof(call->base.message), "%.100s: trim was called off by the unmount", daemon->bdev_name);
 	return err;
 }
 
@@ -82,7 +80,7 @@ static int grow_parse(struct space_call *call, struct json_object *params)
 
 static MAY_WAIT int grow_run(struct space_call *call)
 {
-	return fs_grow(call->task.daemon->fs, call->bytes, &call->grown, call->message, sizeof(call->message));
+	return fs_grow(call->base.task.daemon->fs, call->bytes, &call->grown, call->base.message, sizeof(call->base.message));
 }
 
 static void grow_report(const struct space_call *call, struct json_object *object)
@@ -99,26 +97,18 @@ static const struct space_method space_methods[] = {
 /* ---- calls ---- */
 static MAY_WAIT int call_run(struct daemon_task *task)
 {
-	struct space_call *call = CONTAINER_OF(task, struct space_call, task);
+	struct space_call *call = CONTAINER_OF(task, struct space_call, base.task);
 
 	return call->method->run(call);
 }
 
-static void call_done(struct daemon_task *task)
+static struct json_object *call_report(const struct rpc_call *base)
 {
-	struct space_call *call = CONTAINER_OF(task, struct space_call, task);
-	struct daemon *daemon = task->daemon;
-	struct json_object *object = NULL;
+	const struct space_call *call = CONTAINER_OF(base, struct space_call, base);
+	struct json_object *object = json_object_new_object();
 
-	if (!task->result) {
-		object = json_object_new_object();
-		call->method->report(call, object);
-	} else if (!call->message[0]) {
-		snprintf(call->message, sizeof(call->message), "%.100s: %s: %s", daemon->bdev_name, call->method->name,
-			strerror(-task->result));
-	}
-	rpc_server_answer(daemon->rpc, call->ticket, task->result ? RPC_INTERNAL_ERROR : 0, object, call->message);
-	free(call);
+	call->method->report(call, object);
+	return object;
 }
 
 static int call_start(struct daemon *daemon, const struct space_method *method, struct json_object *params, char *message,
@@ -126,21 +116,15 @@ static int call_start(struct daemon *daemon, const struct space_method *method, 
 {
 	struct space_call *call = calloc(1, sizeof(*call));
 
-	if (!call) {
-		snprintf(message, message_size, "no memory");
-		return RPC_INTERNAL_ERROR;
-	}
+	if (!call)
+		return rpc_call_refuse(NULL, message, message_size);
 	call->method = method;
-	if (method->parse(call, params)) {
-		snprintf(message, message_size, "%s", call->message);
-		free(call);
-		return RPC_INVALID_PARAMS;
-	}
-	call->ticket = rpc_server_defer(daemon->rpc);
-	call->task.run = call_run;
-	call->task.done = call_done;
-	task_start(daemon, &call->task);
-	return RPC_LATER;
+	if (method->parse(call, params))
+		return rpc_call_refuse(&call->base, message, message_size);
+	call->base.method = method->name;
+	call->base.report = call_report;
+	call->base.task.run = call_run;
+	return rpc_call_start(daemon, &call->base);
 }
 
 int space_rpc(struct daemon *daemon, const char *method, struct json_object *params, char *message, size_t message_size)
