@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 
 from lanefs_test import (FSCK, LANEFS, MIB, MOUNT, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, main, need, note,
                          run, sha256, switch_io_uring, wait_for, work_dir)
@@ -38,13 +39,14 @@ def edit_super(path, offset, value):
         file.write(block)
 
 
-def our_processes():
+def processes_of(mark):
+    """Whatever was started with this word in its environment: others may mount and unmount meanwhile."""
     found = set()
     for name in os.listdir('/proc'):
         if name.isdigit():
             try:
-                with open(f'/proc/{name}/comm') as file:
-                    if file.read().strip() in ('mount.lanefs', 'lanefs-helper') and alive(int(name)):
+                with open(f'/proc/{name}/environ', 'rb') as file:
+                    if mark.encode() in file.read().split(b'\0') and alive(int(name)):
                         found.add(int(name))
             except OSError:
                 pass
@@ -55,9 +57,9 @@ def refused(command, status, *words, image=None, unchanged=True, prefix='mount.l
     """The command fails as it should; image is an Image or a path."""
     path = image.path if isinstance(image, Image) else image
     before = sha256(path) if path and unchanged else None
-    processes = our_processes()
+    mark = f'refused-{os.getpid()}-{time.monotonic_ns()}'
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60,
-                            stdin=subprocess.DEVNULL)
+                            stdin=subprocess.DEVNULL, env={**os.environ, 'LANEFS_TEST_MARK': mark})
     lines = result.stderr.strip().split('\n')
     equal(result.returncode, status, f'exit status; it said {result.stderr!r}')
     equal(result.stdout, '', 'nothing on stdout')
@@ -68,7 +70,7 @@ def refused(command, status, *words, image=None, unchanged=True, prefix='mount.l
     note(lines[0])
     if before:
         equal(sha256(path), before, 'content of the image')
-    wait_for(lambda: our_processes() <= processes, 'gone: processes of the failed mount', 5)
+    wait_for(lambda: not processes_of(f'LANEFS_TEST_MARK={mark}'), 'gone: processes of the failed mount', 5)
     if isinstance(image, Image):
         equal(image.mounted(), False, 'mounted')
     return lines[0]
