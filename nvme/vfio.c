@@ -156,7 +156,8 @@ static int interrupts_create(struct vfio_transport *vfio, unsigned count)
 /* Without interrupts a device still works: it is polled. */
 static void interrupts_set(struct vfio_transport *vfio)
 {
-	unsigned count = MIN(irq_count(vfio, VFIO_PCI_MSIX_IRQ_INDEX), (unsigned)INTERRUPTS_MAX);
+	const unsigned offered = irq_count(vfio, VFIO_PCI_MSIX_IRQ_INDEX);
+	unsigned count = MIN(offered, (unsigned)INTERRUPTS_MAX);
 	int result = count ? interrupts_create(vfio, count) : -ENOTSUP;
 	if (!result) {
 		result = irq_set(vfio, VFIO_PCI_MSIX_IRQ_INDEX, vfio->interrupt_fds, count);
