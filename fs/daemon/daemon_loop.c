@@ -120,8 +120,8 @@ static int wait_ms(const struct daemon *daemon, bool clients)
 
 	if (due == INT64_MAX)
 		return clients ? TICK_MS : -1;
-	left = MAX(due - daemon_now_ms(), 0);
-	return (int)MIN(left, (int64_t)TICK_MS);
+	left = due - daemon_now_ms();
+	return (int)MIN(MAX(left, (int64_t)0), (int64_t)TICK_MS);
 }
 
 /* Waits for something to happen and handles it. */

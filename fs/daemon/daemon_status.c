@@ -113,7 +113,8 @@ static void add_controller(struct json_object *device, const struct daemon *daem
 	if (!removal->held)
 		return;
 	put_number(device, "held_seconds", (uint64_t)(daemon_now_ms() - removal->held_since_ms) / 1000);
-	put_number(device, "seconds_left", (uint64_t)MAX(removal->held_deadline_ms - daemon_now_ms(), 0) / 1000);
+	const int64_t left_ms = removal->held_deadline_ms - daemon_now_ms();
+	put_number(device, "seconds_left", (uint64_t)MAX(left_ms, (int64_t)0) / 1000);
 }
 
 static void add_device(struct json_object *status, struct daemon *daemon)

@@ -233,7 +233,8 @@ void rpc_ask_all(const pid_t *pids, unsigned count, const char *method, int time
 		for (unsigned i = 0; i < count && !enough; i++) {
 			if (fds[i].fd < 0 || !fds[i].revents)
 				continue;
-			enough = answer_take(&fds[i], i, (int)MAX(deadline_ms - now_ms(), (int64_t)1), take, arg);
+			const int64_t left_ms = deadline_ms - now_ms();
+			enough = answer_take(&fds[i], i, (int)MAX(left_ms, (int64_t)1), take, arg);
 			left--;
 		}
 	}
