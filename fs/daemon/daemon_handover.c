@@ -48,6 +48,15 @@ enum {
 	GONE_MS = 5000,        /* a successor that failed ends; then it is killed */
 };
 
+/* A look at the device's state may be under way at any time: a reactor with much to do comes to it late. */
+static bool orders_under_way(const struct daemon *daemon)
+{
+	for (const struct daemon_task *task = daemon->tasks; task; task = task->next)
+		if (!task->brief)
+			return true;
+	return false;
+}
+
 /* Why there can be no hand-over now, or NULL. */
 static const char *refusal(const struct daemon *daemon)
 {
@@ -62,7 +71,7 @@ static const char *refusal(const struct daemon *daemon)
 		return "its device is memory of the daemon";
 	if (fs_stopped(daemon->fs))
 		return "it has stopped on an error: unmount it and run fsck.lanefs";
-	return daemon->tasks ? "a remount, or something else that was asked for, is under way" : NULL;
+	return orders_under_way(daemon) ? "a remount, or something else that was asked for, is under way" : NULL;
 }
 
 static void facts_fill(const struct daemon *daemon, struct handover_facts *facts)

@@ -42,6 +42,7 @@ struct daemon_task {
 	int (*run)(struct daemon_task *task);   /* MAY_WAIT; there */
 	void (*done)(struct daemon_task *task); /* control thread, when it has run; may be NULL */
 	bool device_only;                       /* touches the device only, and may wait until that is closed */
+	bool brief;                             /* waits for nothing: whatever is started later finds it done */
 	int result;                             /* what run returned */
 	struct daemon *daemon;
 	struct daemon_task *next;               /* of those that run */

@@ -83,6 +83,7 @@ void facts_refresh(struct daemon *daemon)
 		return;
 	task->task.run = facts_run;
 	task->task.done = facts_done;
+	task->task.brief = true;
 	if (!task_start_quick(daemon, &task->task))
 		log_debug("daemon: reactor 0 is busy: what is known of the device is a little old");
 }
