@@ -278,6 +278,7 @@ static void serve_again(struct daemon *daemon)
 	log_error("%s: cannot go on: %s: open files answer errors; mount it again", daemon->config->directory,
 		daemon->message[0] ? daemon->message : strerror(-error));
 	daemon->handover.lost = daemon->keep_mount = true;
+	daemon->state = DAEMON_CLOSING;
 }
 
 /* ---- the hand-over ---- */
@@ -376,6 +377,7 @@ static void hand_over(struct daemon *daemon)
 	}
 	if (!error) {
 		daemon->handover.done = daemon->keep_mount = true;
+		daemon->state = DAEMON_CLOSING; /* there is no filesystem to tell of any more */
 		notify_manager("MAINPID=%d", (int)daemon->handover.pid);
 		log_info("%s: handed over to process %d after a pause of %lld ms", daemon->config->directory, (int)daemon->handover.pid,
 			(long long)(daemon_now_ms() - daemon->handover.paused_ms));

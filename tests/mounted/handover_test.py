@@ -496,6 +496,47 @@ def stopping():
     note(f'ended by: {last}')
 
 
+class Curious(threading.Thread):
+    """Asks a daemon how it is, one question after the other, until it ends."""
+
+    def __init__(self, pid, method):
+        super().__init__(daemon=True)
+        self.question = json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': method}).encode() + b'\n'
+        self.connection = socket.socket(socket.AF_UNIX)
+        self.connection.connect(f'/run/lanefs/{pid}.sock')
+        self.answers = 0
+        self.start()
+
+    def run(self):
+        try:
+            while True:
+                self.connection.sendall(self.question)
+                answer = self.connection.recv(1 << 20)
+                if not answer:
+                    break
+                self.answers += answer.count(b'\n')
+        except OSError:
+            pass
+        self.connection.close()
+
+
+@case('a daemon that is asked for its state all the time answers until the end, also while it leaves')
+def asked():
+    image = Image('asked', '128M')
+    image.mount()
+    answers = 0
+    for _ in range(TIMES or 8):
+        curious = [Curious(image.pid, method) for method in ('status', 'stats', 'scrub_status', 'status')]
+        adopt(image, successor(image))
+        for thread in curious:
+            thread.join(30)
+            answers += thread.answers
+    note(f'{answers} answers')
+    equal(answers > 0, True, 'answers')
+    image.umount()
+    image.fsck()
+
+
 @case('read-only mounts, also of an image whose journal is replayed in memory')
 def read_only():
     image = Image('readonly', '128M')
