@@ -10,7 +10,8 @@ static MAY_WAIT int state_write_tail(struct journal *journal, const struct targe
 {
 	struct fs *fs = journal->fs;
 	struct fs_state *state = &journal->state;
-	const uint64_t generation = le64_get(state->generation) + 1;
+	/* Where the last attempt has failed it is made again: the other block may be the only good one. */
+	const uint64_t generation = journal->state_generation + 1;
 	const uint64_t block = generation & 1 ? FS_STATE_BLOCK_B : FS_STATE_BLOCK_A;
 	state->generation = le64_set(generation);
 	state->tail_block = le64_set(tail->head_block);

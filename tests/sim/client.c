@@ -157,7 +157,9 @@ static MAY_WAIT int run_data(struct client *client, struct model_op *op, uint64_
 		fill(client, op);
 		call.offset = (uint64_t)op->first_sector * MODEL_SECTOR;
 		call.length = (uint64_t)op->sectors * MODEL_SECTOR;
-		return owner_call(&call, fs, ino, owner_write);
+		const int error = owner_call(&call, fs, ino, owner_write);
+		/* A part was written, and asking for the rest would tell why it was no more. */
+		return !error && client->strict && call.out < call.length ? -EIO : error;
 	case MODEL_TRUNCATE:
 		call.attr.size = (uint64_t)op->sectors * MODEL_SECTOR;
 		call.flags = FS_SET_SIZE;
@@ -232,9 +234,20 @@ static MAY_WAIT int sync_all(struct client *client)
 
 static void mark(struct client *client, unsigned index, bool end)
 {
-	struct bdev *record = client->sim->recording ? sim_bdev(client->sim, "record") : NULL;
+	struct bdev *record = client->sim->recording && !client->strict ? sim_bdev(client->sim, "record") : NULL;
 	if (record) /* it leaves with a drive that is pulled out */
 		bdev_record_mark(record, (uint64_t)end << 63 | (uint64_t)client->number << 32 | index);
+}
+
+/* No operation of a client gets these from a filesystem under which nothing fails. */
+static bool is_injected(int error)
+{
+	switch (error) {
+	case 0: case -ENOENT: case -EEXIST: case -ENOTEMPTY: case -EISDIR: case -ENOTDIR: case -EPERM: case -EINVAL: case -EBUSY:
+		return false;
+	default:
+		return true;
+	}
 }
 
 static MAY_WAIT int run_op(struct client *client, struct model_op *op)
@@ -248,7 +261,8 @@ static MAY_WAIT int run_op(struct client *client, struct model_op *op)
 	int error = find(client, op->dir, op->name, &ino);
 	if (error) {
 		const bool expected = error == -ENOENT && !client->names.object[op->dir][op->name];
-		if (!expected && !fs_stopped(client->sim->fs))
+		op->failed = client->strict;
+		if (!expected && !fs_stopped(client->sim->fs) && !(client->strict && is_injected(error)))
 			sim_fail("client %u: lookup of n%u answered %d", client->number, op->name, error);
 		return error;
 	}
@@ -281,10 +295,40 @@ static void apply_names(struct client *client, const struct model_op *op)
 	}
 }
 
+/* True: what of the operation there is nobody knows. */
+static bool is_cut(struct client *client, struct model_op *op, int error)
+{
+	const bool stopped = client->sim->stopped || fs_stopped(client->sim->fs);
+	if (!client->strict)
+		return client->sim->stopped || error == -ENODEV || error == -EIO || error == -EROFS;
+	if (error == -EEXIST && op->kind <= MODEL_SYMLINK && !client->names.object[op->dir][op->name])
+		sim_fail("client %u: there is no n%u, and creating it answers EEXIST", client->number, op->name);
+	op->begun = op->acknowledged = 0;
+	if (!is_injected(error))
+		return false;
+	client->hurt = error;
+	op->acknowledged = UINT64_MAX;
+	if (op->failed || op->kind == MODEL_FSYNC || op->kind == MODEL_SYNC) {
+		op->failed = true;
+		return false;
+	}
+	/* Those on data are several transactions, or in place. */
+	return client->lost = stopped || (op->kind >= MODEL_WRITE && op->kind <= MODEL_FALLOCATE);
+}
+
+void client_let_go(struct client *client)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(client->kept); i++) {
+		if (client->kept[i])
+			fs_forget(client->sim->fs, client->kept[i], 1);
+		client->kept[i] = 0;
+	}
+}
+
 void client_work(struct client *client)
 {
 	struct model *model = &client->model;
-	while (model->op_count < client->ops_wanted && model->op_count < MODEL_OPS_MAX && !client->sim->stopped) {
+	while (model->op_count < client->ops_wanted && model->op_count < MODEL_OPS_MAX && !client->sim->stopped && !client->lost) {
 		struct model_op *op = &model->ops[model->op_count];
 		memset(op, 0, sizeof(*op));
 		choose(client, op);
@@ -293,7 +337,7 @@ void client_work(struct client *client)
 		const uint32_t same = client->names.object[op->dir][op->name];
 		const int error = run_op(client, op);
 		/* What a device that vanished has cut short may have happened or not. */
-		const bool cut = client->sim->stopped || error == -ENODEV || error == -EIO || error == -EROFS;
+		const bool cut = is_cut(client, op, error);
 		op->failed = error != 0 && !cut;
 		/* Between two names of one file a rename does nothing, so an fsync owes nothing for it. */
 		if ((op->kind == MODEL_RENAME || op->kind == MODEL_EXCHANGE) && same && same == client->names.object[op->dir2][op->name2])

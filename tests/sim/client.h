@@ -17,6 +17,11 @@ struct client {
 	unsigned ops_wanted;
 	uint8_t *buffer;                /* MODEL_SECTORS sectors, DMA */
 	bool done;
+	/* Something is made to fail under it. Places in the device log mean nothing then: what is in the list has begun, and what has
+	 * succeeded is acknowledged. Goes on after an error while the filesystem does and the operation is all or nothing. */
+	bool strict;
+	int hurt;                       /* the last error that only that can have caused */
+	bool lost;                      /* what of its last operation there is nobody knows: it does not go on */
 	uint64_t kept[8];               /* inodes whose lookup count is kept for a while: unlinked but in use */
 	unsigned kept_next;
 };
@@ -27,6 +32,8 @@ void client_destroy(struct client *client);
 MAY_WAIT int client_set_up(struct client *client);
 /* Does the operations. Fiber of any reactor. */
 MAY_WAIT void client_work(struct client *client);
+/* Gives all lookup counts back. */
+void client_let_go(struct client *client);
 /* Reads what is there now. @fs: mounted after the crash, in the group of the calling fiber. */
 MAY_WAIT int client_look(struct client *client, struct fs *fs, struct model_found *found);
 

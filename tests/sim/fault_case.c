@@ -15,38 +15,20 @@
 #include "tests/sim/cut.h"
 #include "tests/sim/fault_ops.h"
 
-#define REMOVAL_NS (5 * NS_PER_SEC)
-
-const char *const fault_kind_names[FAULT_KIND_COUNT] = {"media", "io", "no-memory", "timeout", "gone", "after", "busy", "late",
-	"hang"};
-static const char *const end_names[END_COUNT] = {"restart", "cut", "cut-some"};
-const char *const fault_source_names[FAULT_SOURCES] = {"read", "write", "flush", "unmap", "zeroes", "reset", "abort", "memory"};
-static const int kind_errors[FAULT_KIND_COUNT] = {[FAULT_MEDIA] = -EILSEQ, [FAULT_IO] = -EIO, [FAULT_NO_MEMORY] = -ENOMEM,
-	[FAULT_TIMEOUT] = -ETIMEDOUT, [FAULT_GONE] = -ENODEV, [FAULT_AFTER] = -EIO};
-
 void fault_case_text(const struct fault_case *c, char *text, size_t size)
 {
-	snprintf(text, size, "%s/%s/%s/%s/%llu/%s/%u", c->op->name, fault_source_names[c->source], fault_kind_names[c->kind],
-		c->always ? "always" : "once", (unsigned long long)c->skip, end_names[c->end], c->image->owners);
+	char rule[100];
+	fault_rule_text(&c->rule, rule, sizeof(rule));
+	snprintf(text, size, "%s/%s/%s/%u", c->op->name, rule, fault_end_names[c->end], c->image->owners);
 }
 
 /* ---- a run ---- */
 
-struct puller {
-	struct sim *sim;
-	const uint64_t *hits;
-	struct fiber_start_remote start;
-	bool finished, removed, ended;
-};
-
 struct case_run {
 	struct fault_run fault;         /* what operations see */
 	const struct fault_case *c;
-	struct puller puller;
 	struct record_log *log;
-	uint64_t hits, data_hits;       /* data: writes of neither metadata nor journal nor state */
-	bool fatal_hit;                 /* of a FLUSH, or of a write of those */
-	bool in_op, op_data_hit;
+	struct fault_state state;
 	int op, sync, checkpoint, unmount;
 	bool mounted;                   /* after the operation */
 	struct fs_errors errors;        /* after the checkpoint */
@@ -62,40 +44,9 @@ static void complain(const struct case_run *run, const char *format, ...)
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
 	sim_fail("%s (operation %d, sync %d, checkpoint %d, unmount %d, stopped %d%s, hits %llu, of data %llu)", why, run->op,
-		run->sync, run->checkpoint, run->unmount, run->errors.error, run->puller.removed ? ", removed" : "",
-		(unsigned long long)run->hits, (unsigned long long)run->data_hits);
+		run->sync, run->checkpoint, run->unmount, run->errors.error, run->state.removed ? ", removed" : "",
+		(unsigned long long)run->state.hits, (unsigned long long)run->state.data_hits);
 }
-
-static void fault_hit(void *arg, enum io_op op, uint64_t offset, const void *first)
-{
-	const uint64_t first_ag = (uint64_t)(FS_JOURNAL_FIRST_BLOCK + FS_JOURNAL_BLOCKS_MIN) * FS_BLOCK_SIZE;
-	struct case_run *run = arg;
-	run->hits++;
-	if (op == IO_WRITE && offset >= first_ag && le32_get(((const struct block_header *)first)->magic) != FS_BLOCK_MAGIC) {
-		run->data_hits++;
-		run->op_data_hit |= run->in_op;
-	} else if (op != IO_READ && op != IO_UNMAP) {
-		run->fatal_hit = true;
-	}
-}
-
-/* Pulls the device out when something has hung for a while. */
-static MAY_WAIT void pull_main(void *arg)
-{
-	struct puller *puller = arg;
-	for (unsigned i = 0; i < REMOVAL_NS / (100 * NS_PER_MS) && !puller->finished; i += *puller->hits != 0)
-		fiber_sleep(100 * NS_PER_MS);
-	if (!puller->finished) {
-		puller->removed = true;
-		/* Who has it open may let go later: a tombstone until then. */
-		const int error = bdev_remove(puller->sim->registry, "error", 100 * NS_PER_MS);
-		if (error && error != -ETIMEDOUT)
-			sim_fail("the device could not be removed: %d", error);
-	}
-	puller->ended = true;
-}
-
-static bool pull_ended(void *arg) { return ((struct puller *)arg)->ended; }
 
 static void run_begin(struct case_run *run, const struct fault_case *c, uint8_t *memory)
 {
@@ -105,7 +56,7 @@ static void run_begin(struct case_run *run, const struct fault_case *c, uint8_t 
 	run->fault.machine.mount = (struct fs_mount_options){.discard = c->op->flags & OP_DISCARD, .sync = c->op->flags & OP_SYNC,
 		.read_only = c->op->flags & OP_READ_ONLY};
 	const struct sim_options options = {.owners = c->image->owners, .seed = 3, .memory = memory, .size = IMAGE_BYTES,
-		.asynchronous = true, .error = true, .record = c->source != FAULT_MEMORY}; /* recording takes memory */
+		.asynchronous = true, .error = true, .record = c->rule.source != FAULT_MEMORY}; /* recording takes memory */
 	sim_create(sim, &options);
 	if (options.record) {
 		run->log = bdev_record_log(sim_bdev(sim, "record"));
@@ -117,25 +68,6 @@ static void run_begin(struct case_run *run, const struct fault_case *c, uint8_t 
 		sim_fail("mount: %s", sim->message);
 	if (c->op->prepare && c->op->prepare(&run->fault))
 		sim_fail("preparing failed");
-}
-
-static void arm(struct case_run *run)
-{
-	static const enum error_action actions[FAULT_KIND_COUNT] = {[FAULT_AFTER] = ERROR_FAIL_AFTER,
-		[FAULT_BUSY] = ERROR_NO_MEMORY, [FAULT_LATE] = ERROR_DELAY, [FAULT_HANG] = ERROR_HANG};
-	const struct fault_case *c = run->c;
-	struct sim *sim = &run->fault.machine.sim;
-	run->puller.ended = true;
-	fault_memory_begin(c->source == FAULT_MEMORY ? c->skip : UINT64_MAX, c->always);
-	if (c->skip == UINT64_MAX || c->source == FAULT_MEMORY)
-		return;
-	const struct error_rule rule = {.ops = 1u << c->source, .skip = c->skip, .count = c->always ? 0 : 1, .on_hit = fault_hit,
-		.arg = run, .action = actions[c->kind], .error = kind_errors[c->kind], .delay_ns = REMOVAL_NS / 20};
-	bdev_error_add_rule(sim_bdev(sim, "error"), &rule);
-	if (c->kind == FAULT_HANG || (c->kind == FAULT_BUSY && c->always)) {
-		run->puller = (struct puller){.sim = sim, .hits = &run->hits, .start.start = {.fn = pull_main, .arg = &run->puller, .name = "puller"}};
-		fiber_start_on(reactor_group_get(sim->group, 0), &run->puller.start);
-	}
 }
 
 static MAY_WAIT int checkpoint_here(void *arg) { return fs_checkpoint(arg); }
@@ -150,59 +82,35 @@ static int sync_all(struct case_run *run)
 static void operate(struct case_run *run)
 {
 	struct sim *sim = &run->fault.machine.sim;
-	run->in_op = true;
+	run->state.in_op = true;
 	run->op = run->c->op->run(&run->fault);
-	run->in_op = false;
+	run->state.in_op = false;
 	if (run->fault.wrong)
 		complain(run, "an answer was not true");
 	run->mounted = sim->fs;
 	if (run->mounted) {
 		sync_all(run);
 		/* Something that nobody waited for may hang. */
-		if (run->hits && !reactor_group_sim_run(sim->group, pull_ended, &run->puller))
-			complain(run, "the puller hangs");
+		fault_settle(&run->state);
 		fs_get_errors(sim->fs, &run->errors);
 	}
-	if (run->c->source == FAULT_MEMORY)
-		run->hits = fault_memory_hits();
-	if (!run->c->always || !run->hits)
+	if (run->c->rule.source == FAULT_MEMORY)
+		run->state.hits = fault_memory_hits();
+	if (!run->c->rule.always || !run->state.hits)
 		fault_memory_end();
 }
 
 /* ---- what may have been answered ---- */
 
-static bool is_transparent(const struct fault_case *c)
-{
-	return c->skip == UINT64_MAX || c->kind == FAULT_LATE || (c->kind == FAULT_BUSY && !c->always);
-}
-
-static bool error_fits(const struct case_run *run, int error)
-{
-	return !error || error == kind_errors[run->c->kind] || error == -EIO || error == -EROFS ||
-		(run->puller.removed && error == -ENODEV);
-}
-
-/* The filesystem stops after a failed FLUSH, a failed write of the journal, a state block or metadata; and only then. */
 static void judge_stop(struct case_run *run)
 {
 	const struct fault_case *c = run->c;
 	const int stopped = run->errors.earlier ? 0 : run->errors.error;
-	if (run->puller.removed) {
-		if (!stopped && run->mounted)
-			complain(run, "the device is gone and the filesystem goes on");
+	const char *wrong = fault_judge_stop(&c->rule, &run->state, run->mounted ? &run->errors : NULL, c->op->flags & OP_CAREFUL);
+	if (wrong)
+		complain(run, "%s", wrong);
+	if (run->state.removed || c->rule.source == FAULT_MEMORY)
 		return;
-	}
-	if (c->source == FAULT_MEMORY) {
-		if (stopped && stopped != -ENOMEM)
-			complain(run, "the filesystem has stopped, and not for want of memory");
-		return;
-	}
-	if (stopped && !run->fatal_hit)
-		complain(run, "the filesystem has stopped, and need not have");
-	if (!stopped && run->fatal_hit && run->mounted && !(c->op->flags & OP_CAREFUL))
-		complain(run, "the filesystem goes on after a failed FLUSH, journal or metadata write");
-	if (stopped && (stopped != kind_errors[c->kind] || !run->errors.text[0]))
-		complain(run, "the error is not shown");
 	if (stopped && run->mounted && !call_sync(&run->fault.machine))
 		complain(run, "a stopped filesystem syncs");
 	if (!stopped && run->mounted && (run->sync || run->checkpoint))
@@ -213,17 +121,17 @@ static void judge_answers(struct case_run *run)
 {
 	const struct fault_case *c = run->c;
 	/* What is allocated is not the same in every run: lines of forgets, say. */
-	if (is_transparent(c) || (c->source == FAULT_MEMORY && !run->hits)) {
+	if (fault_is_transparent(&c->rule) || (c->rule.source == FAULT_MEMORY && !run->state.hits)) {
 		if (run->op || run->sync || run->checkpoint || run->errors.error)
 			complain(run, "nothing has failed, and something was answered");
 		return;
 	}
-	if (!run->hits)
+	if (!run->state.hits)
 		complain(run, "the fault did not happen");
-	if (!error_fits(run, run->op) || !error_fits(run, run->sync) || !error_fits(run, run->checkpoint))
+	if (!fault_error_fits(&c->rule, &run->state, run->op) || !fault_error_fits(&c->rule, &run->state, run->sync) || !fault_error_fits(&c->rule, &run->state, run->checkpoint))
 		complain(run, "errors that have nothing to do with what failed");
 	judge_stop(run);
-	if (run->op_data_hit && !run->op && !run->fault.shortened && run->mounted)
+	if (run->state.op_data_hit && !run->op && !run->fault.shortened && run->mounted)
 		complain(run, "a write of data failed, and the operation answered success");
 }
 
@@ -269,7 +177,7 @@ static void go_on(struct case_run *run, struct fault_counts *counts)
 {
 	const struct fault_case *c = run->c;
 	struct sim *sim = &run->fault.machine.sim;
-	const bool well = !c->always && !run->puller.removed;
+	const bool well = !c->rule.always && !run->state.removed;
 	if (!run->mounted && well && c->op->flags & (OP_MOUNTS | OP_UNMOUNTS)) {
 		if (sim_mount(sim, &run->fault.machine.mount))
 			complain(run, "the device is well, and cannot be mounted: %s", sim->message);
@@ -285,13 +193,13 @@ static void go_on(struct case_run *run, struct fault_counts *counts)
 		run->retried = true;
 		counts->retried++;
 	}
-	if (!run->puller.removed && c->source != IO_READ && c->source != FAULT_MEMORY)
+	if (!run->state.removed && c->rule.source != IO_READ && c->rule.source != FAULT_MEMORY)
 		read_further(run);
 	probe(run, well && !stopped && !fs_read_only(sim->fs));
 	if (!well || stopped || fs_read_only(sim->fs))
 		return;
 	machine_settle(&run->fault.machine);
-	const char *wrong = accounts_check(sim, c->source == FAULT_MEMORY);
+	const char *wrong = accounts_check(sim, c->rule.source == FAULT_MEMORY);
 	if (wrong)
 		complain(run, "%s", wrong);
 }
@@ -307,9 +215,7 @@ static void run_end(struct case_run *run)
 			complain(run, "unmounting says something else than the filesystem");
 	}
 	fault_memory_end();
-	run->puller.finished = true;
-	if (!reactor_group_sim_run(sim->group, pull_ended, &run->puller))
-		complain(run, "the puller hangs");
+	fault_state_end(&run->state);
 	sim_destroy(sim);
 }
 
@@ -317,7 +223,7 @@ static void run_end(struct case_run *run)
 
 static uint8_t *power_cut(const struct case_run *run)
 {
-	struct cut_plan plan = {.keep_percent = run->c->end == END_CUT_SOME ? 50 : 0, .random = run->c->skip, .ended = true};
+	struct cut_plan plan = {.keep_percent = run->c->end == END_CUT_SOME ? 50 : 0, .random = run->c->rule.skip, .ended = true};
 	plan.entries = record_log_entries(run->log, &plan.count);
 	plan.position = plan.count;
 	uint8_t *memory = fault_image_map(run->c->image);
@@ -342,7 +248,7 @@ static void judge_recorded(const struct case_run *run, struct machine *machine, 
 	fs_get_errors(machine->sim.fs, &errors);
 	const int stopped = run->errors.earlier ? 0 : run->errors.error;
 	const bool state = run->errors.block == FS_STATE_BLOCK_A || run->errors.block == FS_STATE_BLOCK_B;
-	if (!stopped || run->c->always || run->puller.removed || state || stopped == -ENODEV)
+	if (!stopped || run->c->rule.always || run->state.removed || state || stopped == -ENODEV)
 		return;
 	if (!errors.earlier || errors.error != stopped || strcmp(errors.text, run->errors.text))
 		complain(run, "the error was not recorded: %d %s", errors.error, errors.text);
@@ -381,14 +287,14 @@ void fault_case_run(const struct fault_case *c, const struct fault_profile *prof
 	static struct case_run run;
 	uint8_t *memory = fault_image_map(c->image), *image = memory;
 	run_begin(&run, c, memory);
-	arm(&run);
+	fault_arm(&c->rule, &run.state, &run.fault.machine.sim);
 	operate(&run);
 	judge_answers(&run);
 	counts->cases++;
-	counts->hit += run.hits != 0;
+	counts->hit += run.state.hits != 0;
 	counts->op_failed += run.op != 0;
 	counts->stopped += run.errors.error && !run.errors.earlier;
-	counts->removed += run.puller.removed;
+	counts->removed += run.state.removed;
 	go_on(&run, counts);
 	run_end(&run);
 	if (run.log && c->end != END_RESTART)
@@ -405,14 +311,14 @@ void fault_profile_make(const struct fault_case *c, struct fault_profile *out)
 {
 	static struct case_run run;
 	const struct fault_image *image = c->image;
-	assert(c->skip == UINT64_MAX);
+	assert(c->rule.skip == UINT64_MAX);
 	uint64_t before[IO_OP_COUNT];
 	uint8_t *memory = fault_image_map(image);
 	run_begin(&run, c, memory);
 	struct bdev *device = sim_bdev(&run.fault.machine.sim, "error");
 	for (unsigned i = 0; i < IO_OP_COUNT; i++)
 		before[i] = bdev_error_io_count(device, i);
-	arm(&run);
+	fault_arm(&c->rule, &run.state, &run.fault.machine.sim);
 	operate(&run);
 	judge_answers(&run);
 	for (unsigned i = 0; i < IO_OP_COUNT; i++)

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "tests/sim/fault_sweep.h"
+#include "tests/sim/fault_rule.h"
 
 static struct {
 	bool counting, always;

@@ -65,15 +65,6 @@ static void case_announce(const struct sweep *sweep, const struct fault_case *c)
 
 /* ---- the cases ---- */
 
-static bool makes_sense(unsigned source, enum fault_kind kind, bool always)
-{
-	if (source == FAULT_MEMORY)
-		return kind == FAULT_NO_MEMORY;
-	if (kind == FAULT_AFTER)
-		return source != IO_READ;
-	return kind != FAULT_HANG || !always;
-}
-
 static void run_case(struct sweep *sweep, struct fault_case *c, const struct fault_profile *profile)
 {
 	uint64_t random = sweep->seed * 1000003 + sweep->number++;
@@ -99,10 +90,10 @@ static void run_case(struct sweep *sweep, struct fault_case *c, const struct fau
 /* One I/O, or allocation: all ways to fail. */
 static void run_place(struct sweep *sweep, struct fault_case *c, const struct fault_profile *profile)
 {
-	for (c->kind = 0; c->kind < FAULT_KIND_COUNT; c->kind++)
+	for (c->rule.kind = 0; c->rule.kind < FAULT_KIND_COUNT; c->rule.kind++)
 		for (unsigned always = 0; always < 2; always++) {
-			c->always = always;
-			if (makes_sense(c->source, c->kind, c->always))
+			c->rule.always = always;
+			if (fault_makes_sense(&c->rule))
 				run_case(sweep, c, profile);
 		}
 }
@@ -110,18 +101,18 @@ static void run_place(struct sweep *sweep, struct fault_case *c, const struct fa
 static void run_op(struct sweep *sweep, const struct fault_op *op)
 {
 	static const unsigned sources[] = {IO_READ, IO_WRITE, IO_FLUSH, IO_UNMAP, FAULT_MEMORY};
-	struct fault_case c = {.image = &sweep->images[op->flags & OP_DIRTY ? 1 : 0], .op = op, .skip = UINT64_MAX};
+	struct fault_case c = {.image = &sweep->images[op->flags & OP_DIRTY ? 1 : 0], .op = op, .rule.skip = UINT64_MAX};
 	for (unsigned i = 0; i < ARRAY_SIZE(sources); i++) {
 		struct fault_profile profile;
-		c.source = sources[i];
-		c.skip = UINT64_MAX;
-		c.kind = 0;
-		if (sweep->source && strcmp(sweep->source, fault_source_names[c.source]) != 0)
+		c.rule.source = sources[i];
+		c.rule.skip = UINT64_MAX;
+		c.rule.kind = 0;
+		if (sweep->source && strcmp(sweep->source, fault_source_names[c.rule.source]) != 0)
 			continue;
 		case_announce(sweep, &c);
 		fault_profile_make(&c, &profile);
-		*(c.source == FAULT_MEMORY ? &sweep->allocations : &sweep->places) += profile.counts[c.source];
-		for (c.skip = 0; c.skip < profile.counts[c.source]; c.skip++)
+		*(c.rule.source == FAULT_MEMORY ? &sweep->allocations : &sweep->places) += profile.counts[c.rule.source];
+		for (c.rule.skip = 0; c.rule.skip < profile.counts[c.rule.source]; c.rule.skip++)
 			run_place(sweep, &c, &profile);
 		fault_profile_free(&profile);
 	}

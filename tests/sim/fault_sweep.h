@@ -7,6 +7,7 @@
 #ifndef LANEFS_TESTS_SIM_FAULT_SWEEP_H
 #define LANEFS_TESTS_SIM_FAULT_SWEEP_H
 
+#include "tests/sim/fault_rule.h"
 #include "tests/sim/picture.h"
 
 /* ---- the image ---- */
@@ -76,19 +77,10 @@ struct fault_op {
 const struct fault_op *fault_op_get(unsigned index);
 
 /* ---- a case ---- */
-enum fault_kind { FAULT_MEDIA, FAULT_IO, FAULT_NO_MEMORY, FAULT_TIMEOUT, FAULT_GONE, FAULT_AFTER, FAULT_BUSY, FAULT_LATE,
-	FAULT_HANG, FAULT_KIND_COUNT };
-enum { FAULT_MEMORY = IO_OP_COUNT, FAULT_SOURCES }; /* what fails: an I/O of that operation, or an allocation of memory */
-extern const char *const fault_kind_names[FAULT_KIND_COUNT], *const fault_source_names[FAULT_SOURCES];
-enum fault_end { END_RESTART, END_CUT, END_CUT_SOME, END_COUNT }; /* power cut: nothing, or some of what no FLUSH covers is kept */
-
 struct fault_case {
 	const struct fault_image *image;
 	const struct fault_op *op;
-	unsigned source;                /* enum io_op, or FAULT_MEMORY */
-	enum fault_kind kind;
-	bool always;                    /* from then on; else once */
-	uint64_t skip;                  /* UINT64_MAX: no fault */
+	struct fault_rule rule;
 	enum fault_end end;
 };
 /* From the run without a fault. */
@@ -106,12 +98,5 @@ void fault_profile_free(struct fault_profile *profile);
 void fault_case_run(const struct fault_case *c, const struct fault_profile *profile, struct fault_counts *counts);
 /* "create-tree/read/media/once/3/restart/2": the end, and the number of owners. */
 void fault_case_text(const struct fault_case *c, char *text, size_t size);
-
-/* ---- memory ---- */
-/* From now on allocations are counted, and number @fail_at (from 0) fails, or all from that one on. */
-void fault_memory_begin(uint64_t fail_at, bool always);
-void fault_memory_end(void);
-uint64_t fault_memory_count(void);
-uint64_t fault_memory_hits(void);
 
 #endif
