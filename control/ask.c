@@ -82,6 +82,9 @@ static int ask_one(pid_t pid, const char *directory, const char *method, struct 
 	return status;
 }
 
+const char control_no_answer[] = "mounted, but no daemon of yours answers "
+	"(another user's; or it stands still; or it died: mount it again, or umount it)";
+
 /* The daemon of a mount; 0 and a status when there is none. */
 static pid_t find_mount(const char *directory, int *status)
 {
@@ -97,7 +100,7 @@ static pid_t find_mount(const char *directory, int *status)
 	else if (!pid)
 		*status = control_fail(CONTROL_EXIT_NOT_FOUND, directory, !mount_at(path, &found) && !found.unknown ?
 			"no lanefs is mounted there" :
-			"mounted, but no daemon of yours answers (another user's; or it stands still; or it died: umount it)");
+			control_no_answer);
 	return pid;
 }
 

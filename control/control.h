@@ -40,6 +40,8 @@ int control_emu(int argc, char **argv);
 
 /* One line on stderr: "lanefs: object: text". Returns @status. */
 int control_fail(int status, const char *object, const char *text);
+/* For a mount whose daemon does not answer. */
+extern const char control_no_answer[];
 /* Want of memory: one line, and the end of the program. Commands are short, and leave what they had to the system. */
 void control_no_memory(void) __attribute__((noreturn));
 /* Puts @value (NULL: there was no memory for it) into *object, which is made when it is NULL. */

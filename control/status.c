@@ -149,10 +149,10 @@ static void print_fuse(struct json_object *fuse)
 		const char *name = json_text_at(features, i);
 
 		if (column == 0 || column + strlen(name) > 90) {
-			printf("%s  %-10s ", column ? "\n" : "", column ? "" : "features");
+			printf("%s  %-10s ", i ? "\n" : "", i ? "" : "features");
 			column = 0;
 		}
-		column += (size_t)printf("%s ", name);
+		column += (size_t)printf("%s%s", column ? " " : "", name);
 	}
 	if (count)
 		puts("");

@@ -138,8 +138,8 @@ static int sample_begin(struct top_sample *sample, const char *directory, char p
 		return CONTROL_EXIT_OK;
 	if (!directory)
 		return control_fail(CONTROL_EXIT_NOT_FOUND, "top", "no lanefs of yours is mounted");
-	return control_fail(CONTROL_EXIT_NOT_FOUND, directory, mount_at(path, &found) ?
-		"mounted, but no daemon of yours answers (another user's; or it stands still; or it died: umount it)" : "no lanefs is mounted there");
+	return control_fail(CONTROL_EXIT_NOT_FOUND, directory, mount_at(path, &found) ? control_no_answer :
+		"no lanefs is mounted there");
 }
 
 int control_top(int argc, char **argv)

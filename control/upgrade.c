@@ -26,8 +26,12 @@ static int run_program(const char *program, const char *directory)
 	pid_t pid;
 
 	err = posix_spawn(&pid, program, NULL, NULL, words, environ);
-	if (err)
-		return control_fail(CONTROL_EXIT_FAILED, program, strerror(err));
+	if (err) {
+		char reason[128];
+
+		snprintf(reason, sizeof(reason), "%s: name the program that takes over with --program", strerror(err));
+		return control_fail(CONTROL_EXIT_FAILED, program, reason);
+	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return control_fail(CONTROL_EXIT_FAILED, program, strerror(errno));

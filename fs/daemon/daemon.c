@@ -235,6 +235,9 @@ int daemon_start_device(struct daemon *daemon)
 	int64_t begin = daemon_now_ms();
 	int err;
 
+	if (!strncmp(daemon->config->target, "ram:", 4))
+		return daemon_fail(daemon, -EINVAL, "%s: memory begins empty, there is nothing to mount: name an image or a device",
+			daemon->config->target);
 	for (;;) {
 		daemon->message[0] = '\0';
 		err = reactor_group_run(daemon_reactor(daemon), target_open, daemon);

@@ -67,8 +67,6 @@ static const char *refusal(const struct daemon *daemon)
 		return "its device is away, or about to leave";
 	if (daemon->config->io_uring)
 		return "its requests come by io_uring, which the kernel cannot hand over: unmount and mount instead";
-	if (!strncmp(daemon->config->target, "ram:", 4))
-		return "its device is memory of the daemon";
 	if (fs_stopped(daemon->fs))
 		return "it has stopped on an error: unmount it and run fsck.lanefs";
 	return orders_under_way(daemon) ? "a remount, or something else that was asked for, is under way" : NULL;

@@ -29,7 +29,7 @@ struct start_report {
 static const char help[] =
 	"Usage: mount.lanefs TARGET DIR [-fnsv] [-o options]\n"
 	"       mount.lanefs --take-over DIR [-fv]\n"
-	"Mounts the lanefs on TARGET (an image file, a kernel block device, ram:SIZE) at DIR and returns when it is ready.\n"
+	"Mounts the lanefs on TARGET (an image file, a block device, an NVMe drive) at DIR and returns when it is ready.\n"
 	"\n"
 	"  -f  stay in the foreground, log to stderr       -n  no note in /run/mount/utab\n"
 	"  -s  ignore unknown options                      -v  say more\n"

@@ -162,6 +162,7 @@ def targets():
         refused([MOUNT, target, image.directory], FAILED, target.removeprefix('pci:').split(':')[0])
     for target in ('ram:', 'ram:x', 'ram:99999999999T', 'floppy:'):
         refused([MOUNT, target, image.directory], FAILED, target.split(':')[0])
+    refused([MOUNT, 'ram:64M', image.directory], FAILED, 'nothing to mount')
 
 
 @case('a newer version of the format')

@@ -365,7 +365,7 @@ def refusals():
     take_over = (MOUNT, '--take-over', image.directory)
     refused('no daemon of yours', 'setpriv', '--reuid=65534', '--clear-groups', *take_over, env={'PATH': os.environ['PATH']})
     refused('no daemon of yours', MOUNT, '--take-over', work_dir())
-    refused('No such file', LANEFS, 'upgrade', image.directory, '--program', f'{work_dir()}/nothing', status=1)
+    refused('No such file or directory: name the program', LANEFS, 'upgrade', image.directory, '--program', f'{work_dir()}/nothing', status=1)
     refused('no daemon of yours', LANEFS, 'upgrade', work_dir(), status=3)
     refused('usage', MOUNT, '--take-over', image.directory, '-o', 'noatime', status=1)
     with socket.socket(socket.AF_UNIX) as first:  # somebody else is about to
