@@ -276,7 +276,7 @@ static MAY_WAIT int contents_stretch(struct walk *walk)
 		return tree_stretch(walk);
 	if (disk->format == FORK_EXTENTS)
 		return extents_look(walk, (const struct disk_extent *)disk->fork, le16_get(disk->fork_count));
-	/* Perhaps the rest of what was a tree before. */
+	/* It may have been a tree before, and empty meanwhile. */
 	if (disk->format == FORK_INLINE && inode_is_dir(walk->inode))
 		entries_look(walk, disk->fork, disk->fork_bytes, 0, UINT64_MAX);
 	return 0;

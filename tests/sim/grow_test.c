@@ -294,6 +294,21 @@ static MAY_WAIT int to_read_only(void *arg)
 	return fs_remount(machine->sim.fs, &wanted, message, sizeof(message));
 }
 
+/* A file moves into a directory that is made in the newest group, and no name stays where a scrub would have looked. */
+static uint64_t move_on(struct machine *machine, uint64_t from)
+{
+	struct fs_entry entry;
+	for (unsigned i = 0; i < 40; i++) {
+		char name[24];
+		snprintf(name, sizeof(name), "directory%u", i);
+		assert_int_equal(call_create(machine, from, name, S_IFDIR | 0700, &entry), 0);
+		if (ino_ag(entry.ino) + 1 == le32_get(fs_get_super(machine->sim.fs)->ag_count))
+			break;
+	}
+	assert_int_equal(call_rename(machine, from, "steady", entry.ino, "steady", 0), 0);
+	return entry.ino;
+}
+
 /* It grows, is filled and emptied, becomes read-only and writable again: a scrub finds nothing wrong in any of that. */
 static void test_a_scrub_beside_growing_and_remounting(void **state)
 {
@@ -301,11 +316,14 @@ static void test_a_scrub_beside_growing_and_remounting(void **state)
 	const uint64_t end = HEAD_BLOCKS + 24 * AG_BLOCKS;
 	struct scrubber scrubber = {.machine = &m, .start.start = {.fn = scrub_main, .arg = &scrubber, .name = "scrub"}};
 	start(&m, HEAD_BLOCKS + 3 * AG_BLOCKS, end, false);
+	uint64_t at = ROOT;
+	make_file(&m, "steady");
 	fiber_start_on(reactor_group_get(m.sim.group, owners - 1), &scrubber.start);
 	for (uint64_t blocks = HEAD_BLOCKS + 3 * AG_BLOCKS + 100; blocks < end; blocks += 217) {
 		const uint64_t ino = make_file(&m, "file");
 		fill(&m, ino, 0);
 		assert_int_equal(grow(&m, blocks), 0);
+		at = move_on(&m, at);
 		fill(&m, ino, MIB(64));
 		if (blocks % 2) {
 			assert_int_equal(reactor_group_run(reactor_group_get(m.sim.group, 0), to_read_only, &m), 0);

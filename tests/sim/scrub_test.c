@@ -224,6 +224,46 @@ static void test_it_keeps_to_its_rate_and_can_be_cancelled(void **state)
 	machine_stop(&machine);
 }
 
+/* In the order of their keys, so that the last one is known. */
+static bool entry_keep(const struct fs_dirent *dirent, void *arg)
+{
+	snprintf(arg, 100, "%.*s", (int)dirent->name.length, dirent->name.bytes);
+	return true;
+}
+
+/* Between two stretches of its walk a directory loses all but the last of its entries, and its nodes with them: that one is still
+ * counted, once. */
+static void test_a_directory_that_shrinks_while_it_is_read(void **state)
+{
+	enum { NAMES = 1500 };
+	struct machine machine;
+	struct background background;
+	char name[100], last[100];
+	machine_start(&machine, scrubbed.owners, 0);
+	const uint64_t directory = scrubbed_make(&machine, ROOT, "shrinks", S_IFDIR | 0700);
+	for (unsigned i = 0; i < NAMES; i++) {
+		snprintf(name, sizeof(name), "%090u", i);
+		scrubbed_make(&machine, directory, name, S_IFREG | 0600);
+	}
+	assert_int_equal(call_readdir(&machine, directory, 0, false, entry_keep, last), 0);
+	scrubbed_home(&machine);
+	background_start(&background, &machine, 5 * FS_BLOCK_SIZE);
+	while (scrubbed_status(&machine).directories < 2)
+		call_sleep(&machine, 10 * NS_PER_MS);
+	for (unsigned i = 0; i < NAMES; i++) {
+		snprintf(name, sizeof(name), "%090u", i);
+		if (strcmp(name, last))
+			assert_int_equal(call_unlink(&machine, directory, name), 0);
+	}
+	assert_false(background.ended);
+	assert_true(reactor_group_sim_run(machine.sim.group, background_ended, &background));
+	const struct fs_scrub_status status = scrubbed_status(&machine);
+	assert_int_equal(background.result, 0);
+	assert_int_equal(status.findings, 0);
+	assert_in_range(status.inodes_unjudged, 1, NAMES - 1); /* they are marked, the last one is not */
+	machine_stop(&machine);
+}
+
 static void test_a_filesystem_that_stops_ends_it(void **state)
 {
 	struct machine machine;
@@ -279,6 +319,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_unreadable_data_is_found_if_wanted),
 		cmocka_unit_test(test_a_finding_is_on_record_and_a_clean_scrub_is_not),
 		cmocka_unit_test(test_it_keeps_to_its_rate_and_can_be_cancelled),
+		cmocka_unit_test(test_a_directory_that_shrinks_while_it_is_read),
 		cmocka_unit_test(test_a_filesystem_that_stops_ends_it),
 		cmocka_unit_test(test_a_device_that_fails_everywhere_ends_it),
 		cmocka_unit_test(test_a_power_cut_meanwhile_changes_nothing),
