@@ -28,6 +28,8 @@
  *   the exclusive lock of its directory, held until every owner has applied its part; the names are counted under the shared one,
  *   of every directory that was there at that moment, once each (an entry keeps its key). So whoever sees an entry of an inode
  *   that is not marked sees what was there at that moment, and the names of that inode are counted whole.
+ * - An inode without a link stands in an orphan block from the moment when it lost the last one, and leaves it when it is freed or
+ *   linked; both mark it. So one without a mark is in the chain all the time that this is read.
  * - A directory's own links, and the parent of a directory that an entry names, stand still under the lock of the former.
  * - Maps and counts of an AG are compared in stretches without a wait, in which no transaction can be half applied.
  * - A way to the root that turns in a circle is walked again while no directory can change its parent; it counts when its first
@@ -62,6 +64,7 @@ struct scrub_inodes {
 	uint32_t ag_block;
 	uint16_t touched;               /* by slot: a name came or went since names are counted */
 	uint16_t rooted;                /* by slot: a directory that leads to the root */
+	uint16_t unlinked;              /* by slot: has no links, and was not seen in an orphan block */
 	uint64_t types;                 /* SCRUB_TYPE_BITS for each slot, S_IFMT >> 12 or 0 */
 	uint16_t left[FS_INODES_PER_BLOCK]; /* names that it should have, less those that were seen */
 };
@@ -150,6 +153,9 @@ static inline bool scrub_goes_on(int error) { return error == -EUCLEAN || error 
 /* Pass 1 on owner 0, and on the owner of each AG. */
 MAY_WAIT int scrub_supers(struct scrub *scrub) MUST_CHECK;
 MAY_WAIT int scrub_ag_pass(struct scrub *scrub, uint32_t ag) MUST_CHECK;
+/* Walks the orphan chain of an AG of this owner: claims its blocks, or, since names are counted, hands them to
+ * scrub_orphans_seen. *out_whole: it was seen whole. */
+MAY_WAIT int scrub_chain(struct scrub *scrub, uint32_t ag, bool *out_whole) MUST_CHECK;
 /* Reads an inode block into SCRUB_INODES, as it is when this returns. -ESTALE: the inode map does not have it any more. Its block of
  * that map is pinned. */
 MAY_WAIT int scrub_inode_block(struct scrub *scrub, uint32_t ag, uint32_t ag_block) MUST_CHECK;
@@ -189,7 +195,9 @@ unsigned scrub_type_seen(const struct scrub *scrub, uint64_t ino);
 /* Names are counted from now on. */
 MAY_WAIT void scrub_names_begin(struct scrub *scrub);
 void scrub_name_seen(struct scrub *scrub, uint64_t ino);
-/* Pass 3: an AG's inode maps and counts, and whether each inode had as many names as it has links. */
+/* Pass 3, on the AG's owner: a block of its orphan chain, as it is at this moment. */
+void scrub_orphans_seen(struct scrub *scrub, uint32_t ag, const struct orphan_block *block);
+/* Pass 3: an AG's inode maps and counts, and whether each inode had as many names as it has links, or stands in the orphan chain. */
 MAY_WAIT int scrub_ag_inodes(struct scrub *scrub, uint32_t ag) MUST_CHECK;
 
 /* ---- scrub_tree.c ---- */

@@ -96,6 +96,14 @@ static bool chain_quiet(const struct scrub *scrub, uint32_t ag)
 	return !inode_ag_state(scrub->owner->inodes, ag)->chain_busy;
 }
 
+/* Of a chain of one block, as they mostly are. Both stand at one moment: the header is pinned, the block was just read. */
+static void chain_count(struct scrub *scrub, uint32_t ag, const struct ag_header *header, const struct orphan_block *orphans)
+{
+	if (!le64_get(orphans->next) && le32_get(header->orphan_count) != le32_get(orphans->count))
+		scrub_find(scrub, 0, le64_get(header->header.block), "AG %u: orphan_count is %u, its orphan block has %u", ag,
+			le32_get(header->orphan_count), le32_get(orphans->count));
+}
+
 /* One walk. -EAGAIN: the chain was changed meanwhile. */
 static MAY_WAIT int chain_walk(struct scrub *scrub, uint32_t ag)
 {
@@ -110,27 +118,35 @@ static MAY_WAIT int chain_walk(struct scrub *scrub, uint32_t ag)
 	const uint32_t limit = ag_block_count(&scrub->fs->super, ag);
 	uint64_t block = first;
 	const char *why = NULL;
+	const bool counting = atomic_load(&scrub->counting);
 	for (uint32_t i = 0; block && !error && i < limit; i++) {
-		uint8_t *into = scrub_memory(scrub, SCRUB_OTHER);
-		error = scrub_block(scrub, block, BLOCK_ORPHANS, ag, into, &why);
+		const struct orphan_block *orphans = (const struct orphan_block *)scrub_memory(scrub, SCRUB_OTHER);
+		error = scrub_block(scrub, block, BLOCK_ORPHANS, ag, scrub_memory(scrub, SCRUB_OTHER), &why);
 		if (!chain_quiet(scrub, ag) || le64_get(*head) != first)
 			error = -EAGAIN;
-		if (!error)
+		bool ahead;
+		const bool current = cache_peek(owner, block, &ahead) || cache_home_writes(owner) == writes;
+		if (!error && counting && !i && current)
+			chain_count(scrub, ag, (const struct ag_header *)header->data, orphans);
+		if (!error && counting)
+			scrub_orphans_seen(scrub, ag, orphans);
+		else if (!error)
 			error = scrub_claim(scrub, block, 1, false, 0);
 		if (!error)
-			block = le64_get(((const struct orphan_block *)into)->next);
+			block = le64_get(orphans->next);
 	}
 	/* A block that left the chain, and was something else by then. */
 	if ((error == -EUCLEAN || error == -EIO) && cache_home_writes(owner) != writes)
 		error = -EAGAIN;
-	if (error == -EUCLEAN || error == -EIO)
+	if ((error == -EUCLEAN || error == -EIO) && !counting)
 		scrub_find_first(scrub, 0, block, "AG %u: orphan block %llu: bad %s", ag, (unsigned long long)block, why);
 	buf_put(owner, header);
 	return error;
 }
 
-static MAY_WAIT int chain_pass(struct scrub *scrub, uint32_t ag)
+int scrub_chain(struct scrub *scrub, uint32_t ag, bool *out_whole)
 {
+	*out_whole = false;
 	int error = -EAGAIN;
 	for (unsigned i = 0; i < RETRIES && error == -EAGAIN; i++) {
 		const int ended = i ? scrub_pause(scrub) : 0;
@@ -138,8 +154,16 @@ static MAY_WAIT int chain_pass(struct scrub *scrub, uint32_t ag)
 		if (ended)
 			return ended;
 	}
-	scrub->incomplete |= error != 0;
+	*out_whole = !error;
 	return error == -EAGAIN || scrub_goes_on(error) ? 0 : error;
+}
+
+static MAY_WAIT int chain_pass(struct scrub *scrub, uint32_t ag)
+{
+	bool whole;
+	const int error = scrub_chain(scrub, ag, &whole);
+	scrub->incomplete |= !whole;
+	return error;
 }
 
 /* ---- inode blocks ---- */

@@ -59,6 +59,8 @@ static void slot_set(struct scrub_inodes *inodes, unsigned slot, uint64_t ino, c
 	inodes->types &= ~((uint64_t)TYPE_MASK << (slot * SCRUB_TYPE_BITS));
 	inodes->types |= type << (slot * SCRUB_TYPE_BITS);
 	inodes->left[slot] = inode ? names_wanted(ino, inode) : 0;
+	inodes->unlinked &= (uint16_t)~(1u << slot);
+	inodes->unlinked |= (uint16_t)((inode && !le32_get(inode->nlink)) << slot);
 }
 
 static uint64_t ino_at(const struct scrub *scrub, uint32_t ag, uint32_t ag_block, unsigned slot)
@@ -127,6 +129,21 @@ void scrub_name_seen(struct scrub *scrub, uint64_t ino)
 	struct scrub_inodes *inodes = scrub_inodes_find(scrub, ino);
 	if (inodes)
 		inodes->left[ino_slot(ino_place(scrub->fs, ino))]--;
+}
+
+void scrub_orphans_seen(struct scrub *scrub, uint32_t number, const struct orphan_block *block)
+{
+	for (unsigned i = 0; i < FS_ORPHANS_PER_BLOCK; i++) {
+		const uint64_t ino = le64_get(block->inode[i]);
+		const unsigned slot = ino_slot(ino_place(scrub->fs, ino));
+		struct scrub_inodes *inodes = ino ? scrub_inodes_find(scrub, ino) : NULL;
+		if (!inodes)
+			continue;
+		inodes->unlinked &= (uint16_t)~(1u << slot);
+		if (!type_of(inodes, slot) && !(inodes->touched >> slot & 1))
+			scrub_find(scrub, 0, le64_get(block->header.block), "AG %u: orphan block %llu names inode %llu, which is not in use", number,
+				(unsigned long long)le64_get(block->header.block), (unsigned long long)ino);
+	}
 }
 
 /* ---- judging ---- */
@@ -229,15 +246,22 @@ static MAY_WAIT int name_find(struct scrub *scrub, const struct scrub_inodes *in
 	return 0;
 }
 
-static MAY_WAIT int names_judge(struct scrub *scrub, const struct scrub_ag *ag, uint32_t number)
+/* @orphans: the orphan chain was seen whole. */
+static MAY_WAIT int names_judge(struct scrub *scrub, const struct scrub_ag *ag, uint32_t number, bool orphans)
 {
 	int error = 0;
 	for (uint32_t i = 0; i < ag->inode_blocks && !error; i++) {
 		const struct scrub_inodes *inodes = &ag->inodes[i];
 		scrub_count(&scrub->stats.changed, (unsigned)__builtin_popcount(inodes->touched));
-		for (unsigned slot = 0; slot < FS_INODES_PER_BLOCK && !error; slot++)
-			if (inodes->left[slot] && type_of(inodes, slot) && !(inodes->touched >> slot & 1))
-				error = name_find(scrub, inodes, slot, ino_at(scrub, number, inodes->ag_block, slot));
+		for (unsigned slot = 0; slot < FS_INODES_PER_BLOCK && !error; slot++) {
+			const uint64_t ino = ino_at(scrub, number, inodes->ag_block, slot);
+			if (!type_of(inodes, slot) || inodes->touched >> slot & 1)
+				continue;
+			if (orphans && inodes->unlinked >> slot & 1)
+				scrub_find(scrub, ino, 0, "nlink is 0, but it stands in no orphan block");
+			if (inodes->left[slot])
+				error = name_find(scrub, inodes, slot, ino);
+		}
 		if (!error && i % TURN_BLOCKS == TURN_BLOCKS - 1)
 			error = scrub_pause(scrub);
 	}
@@ -246,6 +270,9 @@ static MAY_WAIT int names_judge(struct scrub *scrub, const struct scrub_ag *ag, 
 
 int scrub_ag_inodes(struct scrub *scrub, uint32_t number)
 {
-	const int error = maps_judge(scrub, number);
-	return error && !scrub_goes_on(error) ? error : names_judge(scrub, &scrub->ag[number], number);
+	bool orphans = false;
+	int error = maps_judge(scrub, number);
+	if (!error || scrub_goes_on(error))
+		error = scrub_chain(scrub, number, &orphans);
+	return error ? error : names_judge(scrub, &scrub->ag[number], number, orphans);
 }

@@ -253,6 +253,69 @@ static void test_links_that_lie_are_found(void **state)
 	lie_is_found(circle, "does not lead to the root");
 }
 
+/* ---- orphans ---- */
+
+/* A block of the chain of some group: empty since the unmount. */
+static struct orphan_block *orphans_pick(const struct machine *machine)
+{
+	for (uint64_t block = FS_SUPER_BLOCK; block < machine->size / FS_BLOCK_SIZE; block++)
+		if (scrubbed_type(machine, block) == BLOCK_ORPHANS)
+			return (struct orphan_block *)scrubbed_block(machine, block);
+	fail_msg("no orphan block");
+	return NULL;
+}
+
+static void orphan_put(const struct machine *machine, uint64_t ino)
+{
+	struct orphan_block *block = orphans_pick(machine);
+	const uint64_t first = ag_first_block(scrubbed_super(machine), (uint32_t)le64_get(block->header.owner));
+	struct ag_header *header = (struct ag_header *)scrubbed_block(machine, first);
+	assert_int_equal(le32_get(block->count), 0);
+	block->inode[5] = le64_set(ino);
+	block->count = header->orphan_count = le32_set(1);
+	scrubbed_seal(block);
+	scrubbed_seal(header);
+}
+
+static void orphan_of_another_group(struct machine *machine)
+{
+	const uint64_t ag = le64_get(orphans_pick(machine)->header.owner);
+	orphan_put(machine, ino_ag(scrubbed.outer) == ag ? scrubbed.middle : scrubbed.outer);
+}
+
+/* In the slots of inode blocks of that group one is free. */
+static void orphan_that_is_free(struct machine *machine)
+{
+	const uint64_t ag = le64_get(orphans_pick(machine)->header.owner);
+	const uint64_t first = ag_first_block(scrubbed_super(machine), (uint32_t)ag);
+	for (uint32_t at = 0; at < le32_get(scrubbed_super(machine)->ag_blocks); at++) {
+		const struct inode_block *block = (const struct inode_block *)scrubbed_block(machine, first + at);
+		const uint32_t used = le32_get(block->used_mask);
+		if (scrubbed_type(machine, first + at) != BLOCK_INODES || used == (1u << FS_INODES_PER_BLOCK) - 1)
+			continue;
+		orphan_put(machine, ino_make((uint32_t)ag, at, (unsigned)__builtin_ctz(~used)));
+		return;
+	}
+	fail_msg("no free slot");
+}
+
+static void wrong_orphan_count(struct machine *machine)
+{
+	const uint64_t ag = le64_get(orphans_pick(machine)->header.owner);
+	struct ag_header *header =
+		(struct ag_header *)scrubbed_block(machine, ag_first_block(scrubbed_super(machine), (uint32_t)ag));
+	header->orphan_count = le32_set(7);
+	scrubbed_seal(header);
+}
+
+static void test_orphans_that_lie_are_found(void **state)
+{
+	lie_is_found(no_links, "nlink is 0, but it stands in no orphan block");
+	lie_is_found(orphan_of_another_group, "bad inode");
+	lie_is_found(orphan_that_is_free, "which is not in use");
+	lie_is_found(wrong_orphan_count, "orphan_count is 7, its orphan block has 0");
+}
+
 /* ---- inode maps ---- */
 
 static bool has_directories(const struct inode_block *block)
@@ -369,6 +432,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blocks_and_entries_that_lie_are_found),
 		cmocka_unit_test(test_links_that_lie_are_found),
+		cmocka_unit_test(test_orphans_that_lie_are_found),
 		cmocka_unit_test(test_inode_maps_that_lie_are_found),
 	};
 	static const unsigned counts[] = {1, 2, 4};
