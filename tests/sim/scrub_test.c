@@ -191,9 +191,9 @@ static MAY_WAIT void background_main(void *arg)
 
 static bool background_ended(void *arg) { return ((struct background *)arg)->ended; }
 
-static void background_start(struct background *background, struct machine *machine, uint64_t rate)
+static void background_start(struct background *background, struct machine *machine, uint64_t rate, bool data)
 {
-	*background = (struct background){.machine = machine, .options = {.rate_bytes = rate}};
+	*background = (struct background){.machine = machine, .options = {.rate_bytes = rate, .data = data}};
 	background->start.start = (struct fiber_start){.fn = background_main, .arg = background, .name = "scrub"};
 	fiber_start_on(reactor_group_get(machine->sim.group, 0), &background->start);
 	call_sleep(machine, 50 * NS_PER_MS);
@@ -207,7 +207,7 @@ static void test_it_keeps_to_its_rate_and_can_be_cancelled(void **state)
 	scrubbed_start(&machine);
 	assert_int_equal(scrubbed_findings(&machine, false), 0);
 	const uint64_t blocks = scrubbed_status(&machine).blocks;
-	background_start(&background, &machine, 20 * FS_BLOCK_SIZE);
+	background_start(&background, &machine, 20 * FS_BLOCK_SIZE, false);
 	assert_int_equal(scrubbed_scrub(&machine, false), -EBUSY); /* one at a time */
 	call_sleep(&machine, 5 * NS_PER_SEC);
 	assert_in_range(scrubbed_status(&machine).blocks, 60, 140);
@@ -217,7 +217,7 @@ static void test_it_keeps_to_its_rate_and_can_be_cancelled(void **state)
 	assert_int_equal(background.result, -EINTR);
 	assert_int_equal(scrubbed_status(&machine).result, -EINTR);
 	assert_int_equal(scrubbed_findings(&machine, false), 0); /* the next one is not */
-	background_start(&background, &machine, 20 * FS_BLOCK_SIZE);
+	background_start(&background, &machine, 20 * FS_BLOCK_SIZE, false);
 	fs_call_off(machine.sim.fs);
 	assert_true(reactor_group_sim_run(machine.sim.group, background_ended, &background));
 	assert_int_equal(background.result, -EINTR);
@@ -247,7 +247,7 @@ static void test_a_directory_that_shrinks_while_it_is_read(void **state)
 	}
 	assert_int_equal(call_readdir(&machine, directory, 0, false, entry_keep, last), 0);
 	scrubbed_home(&machine);
-	background_start(&background, &machine, 5 * FS_BLOCK_SIZE);
+	background_start(&background, &machine, 5 * FS_BLOCK_SIZE, false);
 	while (scrubbed_status(&machine).directories < 2)
 		call_sleep(&machine, 10 * NS_PER_MS);
 	for (unsigned i = 0; i < NAMES; i++) {
@@ -264,13 +264,50 @@ static void test_a_directory_that_shrinks_while_it_is_read(void **state)
 	machine_stop(&machine);
 }
 
+/* While the first files of an inode block are read, the last one's slot goes to a directory: its entries are counted once. */
+static void test_a_slot_that_becomes_a_directory(void **state)
+{
+	enum { WHOLE = 10, BYTES = 8 * FS_BLOCK_SIZE };
+	static const char data[BYTES] = {1};
+	struct machine machine;
+	struct background background;
+	struct fs_entry entry = {0};
+	uint64_t last = 0;
+	char name[16];
+	machine_start(&machine, scrubbed.owners, 0);
+	for (unsigned i = 0; i < WHOLE; i++) {
+		snprintf(name, sizeof(name), "file%u", i);
+		last = scrubbed_make(&machine, ROOT, name, S_IFREG | 0600);
+		assert_int_equal(call_write(&machine, last, data, 0, BYTES), 0);
+	}
+	scrubbed_make(&machine, ROOT, "other", S_IFREG | 0600);
+	scrubbed_home(&machine);
+	background_start(&background, &machine, 5 * FS_BLOCK_SIZE, true);
+	while (!scrubbed_status(&machine).data_bytes)
+		call_sleep(&machine, 10 * NS_PER_MS);
+	assert_int_equal(call_unlink(&machine, ROOT, name), 0);
+	call_forget(&machine, last, 1);
+	machine_settle(&machine);
+	for (unsigned i = 0; i < 500 && entry.ino != last; i++) {
+		snprintf(name, sizeof(name), "directory%u", i);
+		assert_int_equal(call_create(&machine, ROOT, name, S_IFDIR | 0700, &entry), 0);
+	}
+	assert_int_equal(entry.ino, last);
+	assert_int_equal(call_rename(&machine, ROOT, "other", last, "other", 0), 0);
+	assert_int_equal(scrubbed_status(&machine).phase, FS_SCRUB_METADATA);
+	assert_true(reactor_group_sim_run(machine.sim.group, background_ended, &background));
+	assert_int_equal(background.result, 0);
+	assert_int_equal(scrubbed_status(&machine).findings, 0);
+	machine_stop(&machine);
+}
+
 static void test_a_filesystem_that_stops_ends_it(void **state)
 {
 	struct machine machine;
 	struct background background;
 	scrubbed_start(&machine);
 	machine.damaged = true;
-	background_start(&background, &machine, 20 * FS_BLOCK_SIZE);
+	background_start(&background, &machine, 20 * FS_BLOCK_SIZE, false);
 	fs_shutdown(machine.sim.fs);
 	assert_true(reactor_group_sim_run(machine.sim.group, background_ended, &background));
 	assert_int_equal(background.result, -ESHUTDOWN);
@@ -298,7 +335,7 @@ static void test_a_power_cut_meanwhile_changes_nothing(void **state)
 		struct background background;
 		machine_start(&machine, scrubbed.owners, 0);
 		scrubbed_populate(&machine);
-		background_start(&background, &machine, 100 * FS_BLOCK_SIZE);
+		background_start(&background, &machine, 100 * FS_BLOCK_SIZE, false);
 		call_sleep(&machine, i * 37 * NS_PER_MS);
 		scrubbed_make(&machine, ROOT, "meanwhile", S_IFREG | 0600);
 		reactor_group_sim_abandon(machine.sim.group);
@@ -320,6 +357,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_finding_is_on_record_and_a_clean_scrub_is_not),
 		cmocka_unit_test(test_it_keeps_to_its_rate_and_can_be_cancelled),
 		cmocka_unit_test(test_a_directory_that_shrinks_while_it_is_read),
+		cmocka_unit_test(test_a_slot_that_becomes_a_directory),
 		cmocka_unit_test(test_a_filesystem_that_stops_ends_it),
 		cmocka_unit_test(test_a_device_that_fails_everywhere_ends_it),
 		cmocka_unit_test(test_a_power_cut_meanwhile_changes_nothing),
