@@ -201,7 +201,10 @@ MAY_WAIT static int run_once(void *arg)
 
 /* ---- a memory that answers the emulated controller, never inside submit ---- */
 
-static void medium_submit(void *arg, struct emu_io *io) { cds_list_add_tail((struct cds_list_head *)io->context, &bench.medium_line); }
+static void medium_submit(void *arg, struct emu_io *io)
+{
+	cds_list_add_tail((struct cds_list_head *)io->context, &bench.medium_line);
+}
 
 static unsigned medium_poll(struct poller *poller)
 {

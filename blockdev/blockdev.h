@@ -268,8 +268,8 @@ void record_log_get(struct record_log *log);
 void record_log_put(struct record_log *log);
 
 /* Opens a TARGET as the tools name it ("/path/image", "/dev/sdX", "ram:1G", "0000:5e:00.0/1", "emu:/path/image,cache=16M";
- * forms that are not built yet are refused by name): creates the bdev and returns its registry name in @name. On failure one line naming object, cause and next
- * step is in @message (size message_size). */
+ * forms that are not built yet are refused by name): creates the bdev and returns its registry name in @name. On failure
+ * one line naming object, cause and next step is in @message (size message_size). */
 struct target_options {
 	bool read_only;
 	bool exclusive_lock;

@@ -38,7 +38,8 @@ static int io_check(const struct io *io)
 		ops |= 1u << IO_WRITE_ZEROES; /* with writes, if need be */
 	if (io->op == IO_FLUSH && !limits->volatile_cache)
 		return 1;
-	if (__atomic_load_n(&limits->read_only, __ATOMIC_RELAXED) && io->op != IO_READ && io->op != IO_RESET && io->op != IO_ABORT && io->op != IO_FLUSH)
+	if (__atomic_load_n(&limits->read_only, __ATOMIC_RELAXED) && io->op != IO_READ && io->op != IO_RESET &&
+		io->op != IO_ABORT && io->op != IO_FLUSH)
 		return -EROFS;
 	if (io->op == IO_ABORT)
 		return io->abort_target != NULL && io->abort_target->channel == io->channel ? 0 : -EINVAL;

@@ -8,7 +8,7 @@
  *
  * When the controller leaves, what happens is the policy of the device:
  *   NVME_REMOVE  outstanding I/O is answered -ENODEV, the bdevs are removed (bdev_remove), the hardware is let go
- *   NVME_HOLD    the bdevs stay; what had no completion and whatever comes is held, in order. The volatile cache of the controller is
+ *   NVME_HOLD    the bdevs stay; what had no completion and whatever comes is held, in order. The controller's volatile cache is
  *                off (or every write has FUA), so a completed write is durable and only commands without a completion are
  *                repeated. nvme_device_reattach brings a controller in its place, nvme_device_give_up ends the hold as NVME_REMOVE.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A held device comes back: a controller is attached, looked at, accepted by the owner, and only then given to the lanes, which send what
- * they hold. Until then nothing has changed: a controller that is not the right one is let go, and the device stays held.
+ * A held device comes back: a controller is attached, looked at, accepted by the owner, and only then given to the lanes,
+ * which send what they hold. Until then nothing has changed: a controller that is not the right one is let go, and the
+ * device stays held.
  */
 #include <errno.h>
 #include <stdio.h>

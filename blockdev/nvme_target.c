@@ -3,7 +3,7 @@
  * Names of NVMe devices, and how their transports are opened:
  *
  *   0000:5e:00.0    pci:0000:5e:00.0/2       an address on the PCI bus, and a namespace
- *   emu:/path/image,cache=16M,lba=512        an emulated drive over a medium: an image, a block device, ram:64M; ns=N for a namespace
+ *   emu:/path/image,cache=16M,lba=512        an emulated drive over a medium: an image, a block device, ram:64M; ns=N: a namespace
  */
 #include <ctype.h>
 #include <errno.h>

@@ -70,7 +70,8 @@ static int ask_pid(pid_t pid, const char *directory, const char *method, struct 
 	return err ? answer_fail(pid, directory, err, message) : CONTROL_EXIT_OK;
 }
 
-static int ask_one(pid_t pid, const char *directory, const char *method, struct json_object *params, int (*fn)(struct json_object *result))
+static int ask_one(pid_t pid, const char *directory, const char *method, struct json_object *params,
+	int (*fn)(struct json_object *result))
 {
 	struct json_object *result;
 	int status = ask_pid(pid, directory, method, params, RPC_TIMEOUT_MS, &result);

@@ -72,7 +72,8 @@ static int control_help(int argc, char **argv)
 
 int control_version(int argc, char **argv)
 {
-	if (help_wanted(argc, argv, "Usage: lanefs version\nPrints the version of this command; lanefs status DIR has that of a daemon.\n"))
+	if (help_wanted(argc, argv,
+		"Usage: lanefs version\nPrints the version of this command; lanefs status DIR has that of a daemon.\n"))
 		return CONTROL_EXIT_OK;
 	puts("lanefs " LANEFS_VERSION);
 	return CONTROL_EXIT_OK;

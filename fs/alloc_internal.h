@@ -70,6 +70,7 @@ MAY_WAIT int alloc_borrow(struct owner *owner, uint32_t want, uint32_t min, unsi
 bool alloc_take_loan(struct alloc *alloc, uint32_t want, uint32_t min, struct run *out);
 void alloc_add_loan(struct alloc *alloc, struct run run);
 /* From a loaded or loadable AG of this owner, the held-back space respected. -ENOSPC. */
-MAY_WAIT int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags, struct run *out) MUST_CHECK;
+MAY_WAIT int alloc_take_own(struct owner *owner, uint64_t goal, uint32_t want, uint32_t min, unsigned flags,
+	struct run *out) MUST_CHECK;
 
 #endif

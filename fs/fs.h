@@ -295,7 +295,8 @@ struct fs_scrub_status {        /* of the one that runs, or the last one of this
 void fs_scrub_get_status(const struct fs *fs, struct fs_scrub_status *out);
 /* The findings of that one, from 0 on; false: there are no more, or no more were kept. @out_ino 0: no inode's. */
 bool fs_scrub_finding(const struct fs *fs, unsigned index, uint64_t *out_ino, char *text, size_t text_size);
-/* A trim, growth or scrub that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any thread. */
+/* A trim, growth or scrub that runs, or begins later, ends soon with -EINTR: the filesystem is about to be unmounted. Any
+ * thread. */
 void fs_call_off(struct fs *fs);
 /* Makes it @bytes large (0: all that the device has now), while other operations go on: see grow.c. A power cut leaves the old
  * size or the new one. On failure @message has one line, and the size is as before, unless the filesystem has stopped.

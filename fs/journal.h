@@ -92,8 +92,8 @@ MAY_WAIT int journal_run(struct fs *fs) MUST_CHECK;
 MAY_WAIT int journal_checkpoint(struct fs *fs) MUST_CHECK;
 /* Has an error that does not stop the filesystem recorded on the device, soon. Reactor 0; @text is static. */
 void journal_note_error(struct fs *fs, int error, const char *text);
-/* Everything home, state clean with totals (not with fs->leaves_unlinked), log fibers end (journal_run starts them again). Returns the sticky error.
- * Nothing may be changed any more; nothing happens when the log does not run. */
+/* Everything home, state clean with totals (not with fs->leaves_unlinked), log fibers end (journal_run starts them again).
+ * Returns the sticky error. Nothing may be changed any more; nothing happens when the log does not run. */
 MAY_WAIT int journal_finish(struct fs *fs, uint64_t free_blocks, uint64_t used_inodes);
 /* No note to an owner is on its way. Reactor 0, after journal_finish. */
 bool journal_quiet(const struct fs *fs);

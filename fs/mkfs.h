@@ -38,7 +38,8 @@ int mkfs_format(const struct mkfs_options *options, const struct mkfs_io *io, st
 /* The superblock of a filesystem that is to have @blocks blocks (at most the device's): more AGs, a longer last one. The
  * place in header.block and the crc are the caller's to set. -EINVAL with @message: smaller than it is, or too little more
  * to add a block to. */
-int mkfs_grow_plan(const struct fs_super *old, uint64_t blocks, struct fs_super *out, char *message, size_t message_size) MUST_CHECK;
+int mkfs_grow_plan(const struct fs_super *old, uint64_t blocks, struct fs_super *out, char *message,
+	size_t message_size) MUST_CHECK;
 /* Block that is the header of an AG in which nothing was allocated yet, all but sequence and crc. */
 void mkfs_ag_header(const struct fs_super *super, uint32_t ag, void *block);
 /* Blocks of all AGs together that are not fixed. */

@@ -67,8 +67,8 @@ static void help_print(void)
 	     "  --raw         without the journal: blocks as they stand on the target");
 	for (size_t i = 0; i < ARRAY_SIZE(structures); i++)
 		printf("  %-7s %-5s %s\n", structures[i].name, structures[i].operand, structures[i].text);
-	puts("\nWithout STRUCTURE: super. \"names\" and \"owner\" look through all inodes. Numbers are decimal, or hexadecimal with 0x. Exit status: 0; 1 when something is\n"
-	     "bad, missing or not readable; 2 usage.");
+	puts("\nWithout STRUCTURE: super. \"names\" and \"owner\" look through all inodes. Numbers are decimal, or\n"
+	     "hexadecimal with 0x. Exit status: 0; 1 when something is bad, missing or not readable; 2 usage.");
 }
 
 static int usage_fail(const char *object, const char *text)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the parts of the dumper share. It shows blocks as the next mount will find them, with what the journal holds
- * applied in memory (or, raw, as they stand on the target), and asks the verifiers of fs/verify.h about each. Contents that a verifier refuses are shown as far as they can be trusted: when
- * only the crc is wrong all of it, otherwise the header. Nothing recurses, and walks are bounded by the device's size.
+ * applied in memory (or, raw, as they stand on the target), and asks the verifiers of fs/verify.h about each. Contents
+ * that a verifier refuses are shown as far as they can be trusted: when only the crc is wrong all of it, otherwise the
+ * header. Nothing recurses, and walks are bounded by the device's size.
  */
 #ifndef LANEFS_MKFS_DUMP_INTERNAL_H
 #define LANEFS_MKFS_DUMP_INTERNAL_H

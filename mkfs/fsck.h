@@ -92,9 +92,8 @@ struct fsck_repair_result {
  * is reachable, drops what cannot be right (a bad block's contents, an entry that names nothing, a block that two
  * files claim from the second), and puts what lost its name into lost+found. What is intact is not touched; run on an
  * intact filesystem it writes the journal home and marks it clean. New tree nodes are written before the inodes that
- * point to them, those before the maps; so it may be killed at any time and run again. Blocks that answer -EIO, up to 64, are taken for lost.
- * 0, -ENOSPC (no free block for
- * a new tree node), -ENOMEM, or what read, write or flush returned. */
+ * point to them, those before the maps; so it may be killed at any time and run again. Blocks that answer -EIO, up to 64,
+ * are taken for lost. 0, -ENOSPC (no free block for a new tree node), -ENOMEM, or what read, write or flush returned. */
 int fsck_repair(const struct fsck_repair_options *options, const struct fsck_repair_io *io,
 	struct fsck_repair_result *out) MUST_CHECK;
 

@@ -226,7 +226,8 @@ static const struct fs_state *state_read(struct fsck *fsck, uint64_t place, void
 		fsck_find(fsck, "state (block %" PRIu64 "): wrong %s", place, field);
 		return NULL;
 	}
-	if (!le64_get(state->generation) || le64_get(state->generation) >= FS_COUNT_END || le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
+	if (!le64_get(state->generation) || le64_get(state->generation) >= FS_COUNT_END ||
+		le64_get(state->generation) % 2 != place - FS_STATE_BLOCK_A)
 		fsck_find(fsck, "state (block %" PRIu64 "): generation %" PRIu64 " belongs into the other block", place,
 			le64_get(state->generation));
 	if (le64_get(state->header.owner))

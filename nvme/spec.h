@@ -183,7 +183,8 @@ enum { /* Asynchronous Event Configuration */
 	NVME_EVENTS_NS_ATTRIBUTE = 1 << 8,
 };
 /* Asynchronous event, dw0 of the completion: type 2:0, information 15:8, log page 23:16. */
-enum nvme_event_type { NVME_EVENT_ERROR = 0, NVME_EVENT_SMART = 1, NVME_EVENT_NOTICE = 2, NVME_EVENT_IO = 6, NVME_EVENT_VENDOR = 7 };
+enum nvme_event_type { NVME_EVENT_ERROR = 0, NVME_EVENT_SMART = 1, NVME_EVENT_NOTICE = 2, NVME_EVENT_IO = 6,
+	NVME_EVENT_VENDOR = 7 };
 enum { NVME_NOTICE_NS_CHANGED = 0 };
 
 enum nvme_log_page { NVME_LOG_ERROR = 1, NVME_LOG_SMART = 2, NVME_LOG_CHANGED_NS = 4 };

@@ -331,7 +331,9 @@ static int start_service(struct daemon *daemon)
 	err = confine_finish(daemon->config, daemon->message, daemon->message_size);
 	if (!err)
 		err = bdev_registry_prepare(daemon->registry);
-	return err && !daemon->message[0] ? daemon_fail(daemon, err, "%s: no memory: free some and try again", daemon->config->target) : err;
+	if (err && !daemon->message[0])
+		return daemon_fail(daemon, err, "%s: no memory: free some and try again", daemon->config->target);
+	return err;
 }
 
 static int daemon_start(struct daemon *daemon)

@@ -16,8 +16,8 @@
 
 /* ---- facts ---- */
 
-static const char *const fact_names[] = {"version", "program", "needs", "target", "directory", "options", "no_utab", "notify_socket",
-	"kernel_minor", "minor", "max_readahead", "max_write", "offered", "negotiated"};
+static const char *const fact_names[] = {"version", "program", "needs", "target", "directory", "options", "no_utab",
+	"notify_socket", "kernel_minor", "minor", "max_readahead", "max_write", "offered", "negotiated"};
 
 static void add_number(struct json_object *object, const char *key, uint64_t value)
 {

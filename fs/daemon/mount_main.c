@@ -37,8 +37,8 @@ static const char help[] =
 	"  --take-over  serve the mount at DIR in place of its daemon, which ends; files stay open (lanefs upgrade)\n"
 	"\n"
 	"Options: remount ro rw noatime nodiratime relatime strictatime sync dirsync discard nosuid nodev noexec nosymfollow\n"
-	"allow_other cache=SIZE commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll hugepages max_background=N\n"
-	"on_removal=unmount|wait[=SECONDS] nohotplug auto_bind noconfine config=FILE\n"
+	"allow_other cache=SIZE commit=SECONDS writeback noopen io_uring reactors=N lcores=REACTOR@CORE:... poll\n"
+	"hugepages max_background=N on_removal=unmount|wait[=SECONDS] nohotplug auto_bind noconfine config=FILE\n"
 	"Each is explained in mount.lanefs(8).\n";
 
 static int print_failure(int status, const char *message)

@@ -128,7 +128,8 @@ static int wait_for_daemon(const char *directory, pid_t pid, int pidfd, int conn
 	if (pidfd >= 0)
 		wait_for_exit(pidfd);
 	if (err == -ENOMEM)
-		return fail(MOUNT_EXIT_SYSTEM, directory, "unmounted, but there was no memory to hear whether the image is clean: run fsck.lanefs");
+		return fail(MOUNT_EXIT_SYSTEM, directory,
+			"unmounted, but there was no memory to hear whether the image is clean: run fsck.lanefs");
 	if (err) {
 		snprintf(message, sizeof(message), "unmounted, but its daemon (process %d) died before the image was clean; "
 			"the next mount replays the journal", (int)pid);

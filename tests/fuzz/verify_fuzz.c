@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The verifiers of all block types. Input: byte 0 chooses a good block (enum sample), byte 1 whether the checksum is made good
- * again (bit 0) and whether records fill the whole block (bit 1), then patches: offset (2 bytes), length - 1 (1 byte, below 32 counts), the bytes.
- * No verifier reads outside of the block, whatever stands in it; a block without a checksum that fits is never good; and what is
- * good keeps what the code that uses it goes by: records end where the block says, and fsck's own rules of one record hold.
+ * again (bit 0) and whether records fill the whole block (bit 1), then patches: offset (2 bytes), length - 1
+ * (1 byte, below 32 counts), the bytes. No verifier reads outside of the block, whatever stands in it; a block without a
+ * checksum that fits is never good; and what is good keeps what the code that uses it goes by: records end where the block
+ * says, and fsck's own rules of one record hold.
  * Covers: fs/verify.c fs/verify_inode.c fs/verify_records.c fs/verify_super.c
  */
 #include <string.h>

@@ -80,8 +80,8 @@ def work_goes_on():
     drive = Drive('work')
     drive.mount('on_removal=wait')
     fio = subprocess.Popen(
-        ['fio', '--name=v', f'--directory={drive.directory}', '--size=32M', '--rw=randwrite', '--bs=4k', '--direct=1', '--iodepth=8',
-         '--ioengine=io_uring', '--verify=crc32c', '--verify_backlog=256', '--loops=1000', '--time_based',
+        ['fio', '--name=v', f'--directory={drive.directory}', '--size=32M', '--rw=randwrite', '--bs=4k', '--direct=1',
+         '--iodepth=8', '--ioengine=io_uring', '--verify=crc32c', '--verify_backlog=256', '--loops=1000', '--time_based',
          f'--runtime={ROUNDS * 3}', '--do_verify=1'],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=work_dir())
     writer = SqliteWriter(f'{drive.directory}/db')

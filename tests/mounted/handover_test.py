@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 
-from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, fails, main, note, run, wait_for,
-                         work_dir)
+from lanefs_test import (BUILD, FSCK, LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, enable_io_uring, equal, fails, main, note, run,
+                         wait_for, work_dir)
 from promises import await_promises, end_writers, judge, start_writers
 from user_common import User
 
@@ -125,7 +125,8 @@ class Load:
             self.processes[name].send_signal(signal.SIGINT if name == 'fio' else signal.SIGTERM)
             self.processes[name].wait(60)
             text = open(self.output(name)).read()
-            equal('differ' in text.lower() or 'verify:' in text or 'err=' in text.replace('err= 0', ''), False, f'{name}: {text[-2000:]}')
+            bad = 'differ' in text.lower() or 'verify:' in text or 'err=' in text.replace('err= 0', '')
+            equal(bad, False, f'{name}: {text[-2000:]}')
         note(f'witness: {open(self.output("witness")).read().split(chr(10))[1]}; {self.rows} transactions')
 
     def kill(self):
@@ -365,7 +366,8 @@ def refusals():
     take_over = (MOUNT, '--take-over', image.directory)
     refused('no daemon of yours', 'setpriv', '--reuid=65534', '--clear-groups', *take_over, env={'PATH': os.environ['PATH']})
     refused('no daemon of yours', MOUNT, '--take-over', work_dir())
-    refused('No such file or directory: name the program', LANEFS, 'upgrade', image.directory, '--program', f'{work_dir()}/nothing', status=1)
+    refused('No such file or directory: name the program', LANEFS, 'upgrade', image.directory, '--program',
+            f'{work_dir()}/nothing', status=1)
     refused('no daemon of yours', LANEFS, 'upgrade', work_dir(), status=3)
     refused('usage', MOUNT, '--take-over', image.directory, '-o', 'noatime', status=1)
     with socket.socket(socket.AF_UNIX) as first:  # somebody else is about to

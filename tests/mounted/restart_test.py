@@ -13,7 +13,8 @@ import socket
 import subprocess
 import time
 
-from lanefs_test import LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, equal, fails, main, need, note, run, wait_for, work_dir
+from lanefs_test import LANEFS, MOUNT, SOURCE, UMOUNT, Image, Skip, alive, case, equal, fails, main, need, note, run, wait_for, \
+    work_dir
 from promises import await_promises, end_writers, judge, start_writers
 
 UNIT = f'{SOURCE}/doc/examples/lanefs-mnt.service'

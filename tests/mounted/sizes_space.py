@@ -135,7 +135,8 @@ def refill(directory, spill, numbers, size, before, what):
         os.unlink(f'{spill}/f')
         full_leaves += 1
         if os.statvfs(directory).f_bavail > LEFT_MAX:
-            raise AssertionError(f'{what}: no room for the name of file {number}, with {os.statvfs(directory).f_bavail} blocks available')
+            raise AssertionError(f'{what}: no room for the name of file {number}, '
+                                 f'with {os.statvfs(directory).f_bavail} blocks available')
     if full_leaves:
         note(f'{what}: {full_leaves} names stand where a full leaf cannot be split')
     left = os.statvfs(directory).f_bavail

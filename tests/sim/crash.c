@@ -161,7 +161,8 @@ static size_t find_state_block(const struct record_entry *entries, size_t count)
 }
 
 /* The recovery of a recovery that was cut before it moved the tail writes what that one wrote. */
-static void compare_replays(const struct log *log, const struct crash_state *state, const struct record_entry *entries, size_t count)
+static void compare_replays(const struct log *log, const struct crash_state *state, const struct record_entry *entries,
+	size_t count)
 {
 	struct crash *crash = log->crash;
 	if (!log->depth || log->position > log->state_block)

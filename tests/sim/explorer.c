@@ -304,8 +304,8 @@ static void run(struct explorer *explorer)
 	record_run(explorer);
 	const struct crash_judge judge = {.judge = look, .promised = promised, .violated = violated, .arg = explorer};
 	crash_explore(crash, &judge, explorer->seed);
-	printf("explorer: seed %" PRIu64 ", %u owners: %zu log entries, journal written %" PRIu64 " KiB (%" PRIu64 " times round), %" PRIu64
-		" transactions of several owners, %" PRIu64 " discards\n", explorer->seed, explorer->owners, explorer->entry_count,
+	printf("explorer: seed %" PRIu64 ", %u owners: %zu log entries, journal written %" PRIu64 " KiB (%" PRIu64 " times round), "
+		"%" PRIu64 " transactions of several owners, %" PRIu64 " discards\n", explorer->seed, explorer->owners, explorer->entry_count,
 		explorer->journal_bytes_written >> 10, explorer->wraps, explorer->multi_owner, explorer->discards);
 	crash_stats_print(&crash->stats, false);
 	fflush(stdout);

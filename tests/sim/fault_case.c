@@ -128,7 +128,8 @@ static void judge_answers(struct case_run *run)
 	}
 	if (!run->state.hits)
 		complain(run, "the fault did not happen");
-	if (!fault_error_fits(&c->rule, &run->state, run->op) || !fault_error_fits(&c->rule, &run->state, run->sync) || !fault_error_fits(&c->rule, &run->state, run->checkpoint))
+	if (!fault_error_fits(&c->rule, &run->state, run->op) || !fault_error_fits(&c->rule, &run->state, run->sync) ||
+		!fault_error_fits(&c->rule, &run->state, run->checkpoint))
 		complain(run, "errors that have nothing to do with what failed");
 	judge_stop(run);
 	if (run->state.op_data_hit && !run->op && !run->fault.shortened && run->mounted)

@@ -422,11 +422,13 @@ const struct fault_op fault_ops_names[] = {
 	{"rename-over-linked", rename_over_linked}, {"rename-dir", rename_dir}, {"rename-over-dir", rename_over_dir},
 	{"rename-noreplace", rename_noreplace}, {"rename-exists", rename_exists}, {"rename-exchange", rename_exchange},
 	{"rename-exchange-dirs", rename_exchange_dirs}, {"rename-loop", rename_loop}, {"getattr", getattr},
-	{"chmod", chmod_run}, {"chown", chown_run, OP_PARTIAL /* privileges go first */}, {"utimes", utimes}, {"flags", set_flags}, {"sync", sync_run, OP_DURABLE},
+	{"chmod", chmod_run}, {"chown", chown_run, OP_PARTIAL /* privileges go first */}, {"utimes", utimes}, {"flags", set_flags},
+	{"sync", sync_run, OP_DURABLE},
 	{"checkpoint", checkpoint_run, OP_DURABLE}, {"mount", mount_run, OP_MOUNTS}, {"mount-replay", replay_run, OP_MOUNTS | OP_DIRTY},
 	{"mount-discard", replay_run, OP_MOUNTS | OP_DIRTY | OP_DISCARD},
 	{"mount-read-only", mount_run, OP_MOUNTS | OP_DIRTY | OP_READ_ONLY}, {"unmount", unmount_run, OP_UNMOUNTS | OP_DURABLE},
-	{"remount", remount_run, OP_DURABLE}, {"remount-writable", remount_writable, OP_DIRTY | OP_READ_ONLY | OP_CAREFUL}, {"grow", grow_run, OP_CAREFUL},
+	{"remount", remount_run, OP_DURABLE}, {"remount-writable", remount_writable, OP_DIRTY | OP_READ_ONLY | OP_CAREFUL},
+	{"grow", grow_run, OP_CAREFUL},
 	{"trim", trim_run},
 };
 const unsigned fault_ops_names_count = ARRAY_SIZE(fault_ops_names);

@@ -494,10 +494,10 @@ int main(int argc, char **argv)
 	bench.bystander = calloc(1, sizeof(*bench.bystander));
 	for (uint64_t i = 0; i < bench.rounds; i++, bench.seed++)
 		do_round(&bench);
-	printf("nvme_cut: %" PRIu64 " rounds (mkfs %" PRIu64 ", mount %" PRIu64 ", idle %" PRIu64 ", work %" PRIu64 ", checkpoint %" PRIu64 ", unmount %" PRIu64
-		"), %" PRIu64 " cuts amid work, %" PRIu64 " bytes lost by the cache, %" PRIu64 " times away, %" PRIu64 " violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1],
-		bench.per_phase[2], bench.per_phase[3], bench.per_phase[4],
-		bench.per_phase[5], bench.busy_cuts,
+	printf("nvme_cut: %" PRIu64 " rounds (mkfs %" PRIu64 ", mount %" PRIu64 ", idle %" PRIu64 ", work %" PRIu64 ", checkpoint %" PRIu64
+		", unmount %" PRIu64 "), %" PRIu64 " cuts amid work, %" PRIu64 " bytes lost by the cache, %" PRIu64 " times away, %" PRIu64
+		" violations; drive %s, %u owners\n", bench.rounds, bench.per_phase[0], bench.per_phase[1], bench.per_phase[2],
+		bench.per_phase[3], bench.per_phase[4], bench.per_phase[5], bench.busy_cuts,
 		bench.lost_bytes, bench.times_away, bench.violations, bench.options, bench.owners);
 	for (unsigned i = 0; i < CLIENTS; i++)
 		free(bench.clients[i]);

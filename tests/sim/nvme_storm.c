@@ -343,8 +343,8 @@ int main(int argc, char **argv)
 	const uint64_t trouble = storm.total_timeouts + storm.total_resets + storm.total_retries + storm.held_rounds;
 	if (trouble == 0 && (storm.resets || storm.pulls || strstr(storm.options, "rule=")))
 		sim_fail("nvme_storm: nothing went wrong, so nothing was proved (drive %s)", storm.options);
-	printf("nvme_storm: %" PRIu64 " rounds, %" PRIu64 " I/Os right; %" PRIu64 " time-outs, %" PRIu64 " aborts, %" PRIu64 " resets, %" PRIu64
-		" retries, %" PRIu64 " times away; drive %s, %u owners\n", storm.rounds, storm.ios, storm.total_timeouts,
+	printf("nvme_storm: %" PRIu64 " rounds, %" PRIu64 " I/Os right; %" PRIu64 " time-outs, %" PRIu64 " aborts, %" PRIu64 " resets, "
+		"%" PRIu64 " retries, %" PRIu64 " times away; drive %s, %u owners\n", storm.rounds, storm.ios, storm.total_timeouts,
 		storm.total_aborts, storm.total_resets, storm.total_retries, storm.held_rounds, storm.options, storm.owners);
 	return 0;
 }

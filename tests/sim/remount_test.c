@@ -124,9 +124,9 @@ static MAY_WAIT int worker_create(void *arg)
 
 static MAY_WAIT int worker_write(void *arg)
 {
-	struct worker *worker = arg;
+	struct worker *w = arg;
 	uint32_t written;
-	return fs_write(worker->machine->sim.fs, worker->entry.ino, worker->buffer, 0, worker->length, 0, &worker->machine->cred, &written);
+	return fs_write(w->machine->sim.fs, w->entry.ino, w->buffer, 0, w->length, 0, &w->machine->cred, &written);
 }
 
 /* A change of the device that no transaction makes. */

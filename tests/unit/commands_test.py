@@ -214,7 +214,8 @@ def _():
     for line, wanted in (('lanefs log-level /mnt w', ['warn']), ('lanefs top --view re', ['reactors', 'requests']),
                          ('lanefs top --interval ', []), ('lanefs bind --driver v', ['vfio-pci']),
                          ('lanefs emu /mnt cut ', ['all', 'random', 'none']), ('lanefs emu /mnt po', ['power-cut']),
-                         ('mount.lanefs a b -o ro,on_removal=w', ['wait', 'wait=']), ('mount.lanefs a b -o ro,noat', ['ro,noatime']),
+                         ('mount.lanefs a b -o ro,on_removal=w', ['wait', 'wait=']),
+                         ('mount.lanefs a b -o ro,noat', ['ro,noatime']),
                          ('mkfs.lanefs -L ', []), ('mkfs.lanefs em', ['emu:'])):
         equal(complete(line), wanted, line)
     dump = re.findall(r'^  ([a-z]+) ', help_of('lanefs', 'dump'), re.M)

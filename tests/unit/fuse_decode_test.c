@@ -275,7 +275,8 @@ static void test_what_is_not_understood_stays_off(void **state)
 {
 	struct front_session session = {0};
 	uint64_t agreed = negotiate(&session, UINT64_MAX);
-	assert_false(agreed & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
+	assert_false(agreed & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE | FUSE_POSIX_LOCKS |
+				       FUSE_FLOCK_LOCKS | FUSE_AUTO_INVAL_DATA));
 	assert_true((agreed & (WIRE_CREATE_SUPP_GROUP | FUSE_SECURITY_CTX | WIRE_HAS_RESEND | WIRE_PASSTHROUGH |
 				      WIRE_OVER_IO_URING | WIRE_NO_EXPORT_SUPPORT)) == 0);
 	static const char *names[FUSE_FRONT_FEATURES_MAX];

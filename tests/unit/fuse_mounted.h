@@ -28,8 +28,8 @@ int fuse_mounted_start_unmounted(struct fuse_mounted *mounted);
 extern struct fuse_mounted mounted;
 enum { MOUNTED_SKIPPED = 77 };
 struct CMUnitTest;
-/* Runs the tests once for each configuration (reactors, options; @rings: io_uring too), each on a mount of its own. Returns how many failed,
- * or MOUNTED_SKIPPED: no root or no /dev/fuse. */
+/* Runs the tests once for each configuration (reactors, options; @rings: io_uring too), each on a mount of its own.
+ * Returns how many failed, or MOUNTED_SKIPPED: no root or no /dev/fuse. */
 int mounted_run(const struct CMUnitTest *tests, size_t count, bool rings);
 /* Until the program ends. False: the kernel has no FUSE over io_uring. */
 bool mounted_enable_io_uring(void);

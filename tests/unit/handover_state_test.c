@@ -18,7 +18,8 @@
 #include "fs/daemon/handover_state.h"
 #include "fs/daemon/handover_wire.h"
 
-enum { HEAD = 56, SUM_AT = 48, COUNT_AT = 40, VERSION_AT = 8, FLAGS_AT = 12, COUNTS = 20, SIZE = HEAD + 16 * COUNTS, MUTATIONS = 20000 };
+enum { HEAD = 56, SUM_AT = 48, COUNT_AT = 40, VERSION_AT = 8, FLAGS_AT = 12, COUNTS = 20, SIZE = HEAD + 16 * COUNTS,
+	MUTATIONS = 20000 };
 
 static char message[256];
 

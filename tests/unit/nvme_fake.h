@@ -17,7 +17,8 @@
 #include "nvme/nvme.h"
 #include "reactor/memory.h"
 
-enum { FAKE_PAGE = 4096, FAKE_BAR_BYTES = 0x4000, FAKE_QUEUES_MAX = 8, FAKE_RULES_MAX = 16, FAKE_NS_MAX = 8, FAKE_FEATURES_MAX = 256 };
+enum { FAKE_PAGE = 4096, FAKE_BAR_BYTES = 0x4000, FAKE_QUEUES_MAX = 8, FAKE_RULES_MAX = 16, FAKE_NS_MAX = 8,
+	FAKE_FEATURES_MAX = 256 };
 enum { FAKE_ANY = -1 };
 enum { FAKE_VENDOR_WRITE = 0xc1 }; /* an admin command: 512 bytes to the controller, their sum in dw0 */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Random I/O by many workers, each on blocks of its own, that knows what every block may hold: what was written last, and, after a write
- * that failed, either that or what was there before. Reads are checked against it, and narrow it down.
+ * Random I/O by many workers, each on blocks of its own, that knows what every block may hold: what was written last, and,
+ * after a write that failed, either that or what was there before. Reads are checked against it, and narrow it down.
  */
 #ifndef LANEFS_TESTS_NVME_LOAD_H
 #define LANEFS_TESTS_NVME_LOAD_H

@@ -114,7 +114,10 @@ static void strike(void)
 	}
 }
 
-static bool is_ready(struct rig *r, void *arg) { return r->ctrlr->state == CTRLR_READY && !r->ctrlr->reset_wanted && !r->fake.fatal; }
+static bool is_ready(struct rig *r, void *arg)
+{
+	return r->ctrlr->state == CTRLR_READY && !r->ctrlr->reset_wanted && !r->fake.fatal;
+}
 
 static void storm(unsigned reactors, uint64_t seed)
 {

@@ -196,7 +196,8 @@ void op_write(struct name_run *run)
 	if (!begin(run, &place, S_IFREG, "write"))
 		return;
 	const uint64_t offset = pick(run->exerciser, chance(run->exerciser, 2) ? SMALL : DATA_MAX);
-	const uint64_t most = DATA_MAX - offset, length = 1 + pick(run->exerciser, chance(run->exerciser, 2) && most > SMALL ? SMALL : most);
+	const uint64_t most = DATA_MAX - offset;
+	const uint64_t length = 1 + pick(run->exerciser, chance(run->exerciser, 2) && most > SMALL ? SMALL : most);
 	op_note(run->exerciser, " %lu bytes at %lu", length, offset);
 	const int fd = open(place.path, O_WRONLY);
 	fill_bytes(node_data(place.node) + offset, length, run->exerciser->op);
