@@ -221,7 +221,7 @@ int helper_receive(struct helper *helper, struct helper_reply *reply, int timeou
 	struct iovec iov = {reply, sizeof(*reply)};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct pollfd poll_fd = {.fd = helper->socket, .events = POLLIN};
-	unsigned fds;
+	unsigned fds = 0;
 	ssize_t got;
 
 	if (helper->socket < 0)
@@ -230,7 +230,9 @@ int helper_receive(struct helper *helper, struct helper_reply *reply, int timeou
 		return -ETIMEDOUT;
 	got = recvmsg(helper->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | MSG_TRUNC);
 	reply->fd = got >= 0 ? take_fd(&message, &fds) : -1;
-	if (got == sizeof(*reply) && fds <= 1 && !(message.msg_flags & MSG_CTRUNC) && reply_is_sound(reply))
+	/* Cut off before the first one: this process may not open another file. The answer stands, and the helper is needed. */
+	const bool one_at_most = !fds || (fds == 1 && !(message.msg_flags & MSG_CTRUNC));
+	if (got == sizeof(*reply) && one_at_most && reply_is_sound(reply))
 		return 0;
 	if (reply->fd >= 0)
 		close(reply->fd);
