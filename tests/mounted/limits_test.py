@@ -196,6 +196,7 @@ class MemoryGroup:
 
     def mount(self, image, options=''):
         """The daemon and its helper live in the group, and nothing else."""
+        os.environ.pop('MALLOC_PERTURB_', None)  # meson sets it; with it all memory is touched as soon as it is allocated
         self.enter(self.path)
         try:
             image.mount(options)
