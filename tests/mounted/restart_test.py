@@ -33,7 +33,8 @@ def unit(image):
 
 
 class Manager:
-    """What systemd does with the unit: Type=notify, Restart=on-failure, RestartPreventExitStatus."""
+    """What systemd does with the unit: Type=notify, Restart=on-failure, RestartPreventExitStatus. ExecStop is run whenever the
+    daemon has ended, by whatever; unless it begins with "-", its failure is the service's."""
 
     def __init__(self, image, keys):
         self.image, self.keys = image, keys
@@ -41,7 +42,9 @@ class Manager:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.address)
         self.socket.settimeout(30)
+        stop = keys['ExecStop']
         script = (f'while :; do {keys["ExecStart"]}; status=$?; echo $status >>"$1.statuses"; '
+                  f'{stop.lstrip("-")} 2>/dev/null || [ $status != 0 ] || status={0 if stop[0] == "-" else "stop-failed"}; '
                   f'case " 0 {keys["RestartPreventExitStatus"]} " in *" $status "*) exit $status;; esac; '
                   f'sleep {int(keys["RestartSec"][:-2]) / 1000}; done')
         equal(keys['Restart'], 'on-failure')
@@ -104,12 +107,12 @@ def restart():
 @case('reload of the service: the manager is told of the successor, and an unmount of it is no failure')
 def reload():
     image = Image('reload', '96M')
-    text, keys = unit(image)
-    manager = Manager(image, keys)
+    keys = unit(image)[1]
+    manager = Manager(image, {**keys, 'ExecStop': '-true'})  # it knows a new main process before the old one ends
     manager.ready()
     old = image.pid
     for _ in range(2):  # the second time it is the successor that tells
-        run(*keys['ExecReload'].split(), '--program', MOUNT)
+        run(*keys['ExecReload'].split())
         pid = image.status()['pid']
         equal(pid != old, True, 'another process')
         wait_for(lambda: not alive(old), 'ended: the daemon of before')
@@ -117,7 +120,7 @@ def reload():
         equal(messages, {f'MAINPID={pid}', 'READY=1'})
         old = pid
     equal(manager.process.wait(30), 0, 'the first daemon ends without a failure')
-    run(*keys['ExecStop'].split())
+    run(*keys['ExecStop'].lstrip('-').split())
     image.fsck()
 
 
