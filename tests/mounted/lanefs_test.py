@@ -133,6 +133,12 @@ def main():
     sys.exit(1 if failed else 0)
 
 
+def sanitized():
+    """A build with sanitizers, which keep memory of their own, and rule out seccomp and Landlock."""
+    with open(MOUNT, 'rb') as program:
+        return b'__asan_init' in program.read()
+
+
 def need(*programs):
     for program in programs:
         if not shutil.which(program):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from lanefs_test import FSCK, MIB, MOUNT, Image, Skip, case, equal, main, note, run, wait_for, work_dir
+from lanefs_test import FSCK, MIB, MOUNT, Image, Skip, case, equal, main, note, run, sanitized, wait_for, work_dir
 from promises import await_promises, end_writers, judge, start_writers
 
 FILES, THREADS = 20000, 2000
@@ -231,6 +231,8 @@ for thread in threads:
 
 @case(f'a daemon with {NEED_MIB} MiB of memory serves 16 threads with large and small files')
 def enough_memory():
+    if sanitized():
+        raise Skip('built with sanitizers')
     group = MemoryGroup()
     group.limit(NEED_MIB * MIB)
     image = Image('enough', '400M')
@@ -254,7 +256,7 @@ def killed_for_memory():
     open(ledger, 'w').close()
     try:
         for number in range(2):
-            group.limit(NEED_MIB * MIB)
+            group.limit(NEED_MIB * MIB * (8 if sanitized() else 1))
             group.mount(image, 'cache=4M')
             writers = start_writers(image.directory, ledger, number)
             await_promises(ledger, 20)
@@ -292,6 +294,8 @@ print(refused)
 
 @case('a daemon that gets no more memory (RLIMIT_DATA): callers get ENOMEM or what they want, and with more memory all goes on')
 def no_more_memory():
+    if sanitized():
+        raise Skip('built with sanitizers, which end the program then')
     image = Image('narrow', '600M')
     image.mount('cache=1G,reactors=2')
     for i in range(50):

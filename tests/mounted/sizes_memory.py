@@ -4,7 +4,7 @@ each inode that the kernel remembers."""
 import os
 import time
 
-from lanefs_test import BUILD, Image, MIB, Skip, add_case, note, run
+from lanefs_test import Image, MIB, Skip, add_case, note, run, sanitized
 from sizes_common import FULL
 
 FILES = 1000000 if FULL else 40000
@@ -16,12 +16,6 @@ BESIDES = 48 * MIB     # structs of inodes in use lately, operations, buffers, c
 def resident(pid):
     with open(f'/proc/{pid}/status') as file:
         return int(next(line for line in file if line.startswith('VmRSS')).split()[1]) * 1024
-
-
-def sanitized():
-    """Sanitizers keep memory of their own."""
-    with open(f'{BUILD}/fs/daemon/mount.lanefs', 'rb') as file:
-        return b'__asan_init' in file.read()
 
 
 def allowed(known, cache):
