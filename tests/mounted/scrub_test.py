@@ -4,8 +4,10 @@ with its path, recorded for the next fsck and repaired by that; it can be watche
 pulled out and an unmount end it. Method: the command on mounts of images and emulated drives; metadata blocks of the image are
 found by lanefs dump and damaged in the file under the mount.
 """
+import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +20,12 @@ def scrub(image, *options, status=0):
     result = run(LANEFS, 'scrub', image.directory, *options, check=False, timeout=120)
     equal(result.returncode, status, f'scrub {options}: {result.stdout}{result.stderr}')
     return result.stdout
+
+
+def exchange(one, other):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, one.encode(), -100, other.encode(), 2):
+        raise OSError(ctypes.get_errno(), 'exchange')
 
 
 def state(image):
@@ -87,6 +95,23 @@ def _():
     populate(image.directory)
     ended, done = threading.Event(), [0, 0]
 
+    def names(directory, turn):
+        """Links between directories that come, move, change places and go."""
+        here, there = f'{directory}/d{turn % 7}', f'{directory}/d{(turn + 3) % 7}'
+        for parent in (here, there):
+            os.makedirs(f'{parent}/sub', exist_ok=True)
+        with open(f'{here}/sub/file', 'wb') as file:
+            try:
+                os.link(file.name, f'{there}/link{turn % 5}')
+            except FileExistsError:
+                os.unlink(f'{there}/link{turn % 5}')
+        exchange(f'{here}/sub', f'{there}/sub')
+        moved = f'{here}/sub{turn % 20}'
+        if os.path.exists(moved):
+            shutil.rmtree(moved)
+        elif turn % 4 == 0:
+            os.rename(f'{there}/sub', moved)
+
     def work(number):
         directory = f'{image.directory}/work{number}'
         os.mkdir(directory)
@@ -98,6 +123,7 @@ def _():
             os.rename(name, f'{directory}/moved')
             if done[number] % 3:
                 os.unlink(f'{directory}/moved')
+            names(directory, done[number])
             done[number] += 1
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
