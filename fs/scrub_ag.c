@@ -319,6 +319,9 @@ int scrub_inode_blocks(struct scrub *scrub, uint32_t ag, MAY_WAIT int (*look)(st
 		if (!error)
 			buf_put(scrub->owner, buf);
 	}
+	/* The AG may get further map blocks by growing. */
+	if (!error)
+		walk_at(scrub, ag, UINT32_MAX);
 	/* A map that cannot be read was found before. */
 	scrub->incomplete |= error != 0;
 	if (error && scrub_in_range(scrub, ag))

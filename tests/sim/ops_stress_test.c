@@ -217,8 +217,9 @@ static MAY_WAIT void scrub_main(void *arg)
 	struct fs *fs = stress->machine.sim.fs;
 	struct fs_scrub_status status;
 	while (stress->running) {
-		/* Now and then in many rounds. */
-		const struct fs_scrub_options options = {.data = stress->scrubs % 2, .memory_bytes = stress->scrubs % 3 == 2};
+		/* At once, in a round for each group, in some rounds. */
+		static const uint64_t memory[] = {0, 1, 1000};
+		const struct fs_scrub_options options = {.data = stress->scrubs % 2, .memory_bytes = memory[stress->scrubs % 3]};
 		const int error = fs_scrub(fs, &options);
 		uint64_t ino;
 		char text[256] = "";

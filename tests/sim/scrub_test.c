@@ -154,6 +154,9 @@ static void test_a_finding_is_on_record_and_a_clean_scrub_is_not(void **state)
 	assert_int_equal(scrubbed_findings(&machine, false), 0);
 	assert_int_equal(scrubbed_status(&machine).rounds, le32_get(scrubbed_super(&machine)->ag_count));
 	assert_int_equal(scrubbed_status(&machine).groups_unjudged, 0);
+	scrubbed.memory_bytes = 3000; /* some have one together */
+	assert_int_equal(scrubbed_findings(&machine, false), 0);
+	assert_in_range(scrubbed_status(&machine).rounds, 2, le32_get(scrubbed_super(&machine)->ag_count) - 1);
 	scrubbed.memory_bytes = 0;
 	assert_int_equal(scrubbed_findings(&machine, false), 0);
 	assert_int_equal(scrubbed_status(&machine).rounds, 1);
