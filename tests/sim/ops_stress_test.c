@@ -307,7 +307,7 @@ static void test_contention(void **state)
 				run(*(enum mode *)*state, owners, seed);
 }
 
-/* ops_stress_test [SEED [SEEDS [OWNERS]]] */
+/* ops_stress_test [SEED [SEEDS [OWNERS [MODE]]]]; OWNERS 0: 1, 2 and 4; MODE: from 0, in the order of mode_names */
 int main(int argc, char **argv)
 {
 	if (argc > 1) {
@@ -315,6 +315,7 @@ int main(int argc, char **argv)
 		seeds = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 		only_owners = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 0) : 0;
 	}
+	const unsigned first = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 0) % MODE_COUNT : 0;
 	static enum mode modes[MODE_COUNT];
 	struct CMUnitTest tests[MODE_COUNT];
 	for (unsigned i = 0; i < MODE_COUNT; i++) {
@@ -322,5 +323,5 @@ int main(int argc, char **argv)
 		tests[i] = (struct CMUnitTest){
 			.name = mode_names[i], .test_func = test_contention, .initial_state = &modes[i]};
 	}
-	return cmocka_run_group_tests_name("stress", tests, NULL, NULL);
+	return _cmocka_run_group_tests("stress", &tests[first], argc > 4 ? 1 : MODE_COUNT, NULL, NULL);
 }
