@@ -65,7 +65,7 @@ int scrub_range_begin(struct scrub *scrub, uint32_t from)
 
 void scrub_range_end(struct scrub *scrub)
 {
-	for (uint32_t i = scrub->range_first; i < scrub->range_end; i++) {
+	for (uint32_t i = scrub->range_first; scrub->ag && i < scrub->range_end; i++) {
 		free(scrub->ag[i].data); /* all three */
 		free(scrub->ag[i].inodes);
 		scrub->ag[i] = (struct scrub_ag){0};

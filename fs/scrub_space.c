@@ -22,6 +22,7 @@ int scrub_space_create(struct scrub *scrub)
 
 void scrub_space_destroy(struct scrub *scrub)
 {
+	scrub_range_end(scrub); /* of a round that was abandoned */
 	free(scrub->ag);
 	scrub->ag = NULL;
 }
