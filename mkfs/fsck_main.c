@@ -210,6 +210,10 @@ static void summary_print(const struct command *command, const struct fsck_resul
 		printf("%s: label '%s', last group %" PRIu64 ", %" PRIu64 " records replayed in memory, %" PRIu64
 		       " orphans\n",
 			target, result->label, result->last_sequence, result->records_replayed, result->orphans);
+	if (!result->blocks_total) {
+		printf("%s: no superblock can be trusted, so nothing else was looked at (-b BLOCK names a copy)\n", target);
+		return;
+	}
 	printf("%s: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " of %" PRIu64 " blocks used, %" PRIu64
 	       " finding%s, %.3f s\n", target, result->files, result->directories, result->blocks_used,
 		result->blocks_total, result->findings, result->findings == 1 ? "" : "s", (double)took_ns / NS_PER_SEC);

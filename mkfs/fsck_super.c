@@ -18,7 +18,7 @@ static const char *geometry_wrong(const struct fs_super *super, uint64_t device_
 	if (le32_get(super->inode_size) != FS_INODE_SIZE)
 		return "inode_size";
 	if (block_count > device_blocks)
-		return "block_count (the device is too short)";
+		return "block_count (the device is shorter: was the image cut off?)";
 	if (le64_get(super->journal_first) != FS_JOURNAL_FIRST_BLOCK)
 		return "journal_first";
 	if (!journal_blocks || journal_blocks > FS_JOURNAL_BLOCKS_MAX)

@@ -224,6 +224,19 @@ static void test_superblock_copy_can_be_named(void **state)
 	assert_int_equal(run("-b", "4", image, NULL), 8);
 }
 
+/* Nobody is sent to a repair that is not possible. */
+static void test_image_that_was_cut_off_is_called_so(void **state)
+{
+	image_write();
+	assert_int_equal(truncate(image, (off_t)(SAMPLE_BLOCKS - 8) * FS_BLOCK_SIZE), 0);
+	assert_int_equal(run("-n", image, NULL, NULL), 4);
+	assert_said("was the image cut off?");
+	assert_said("no superblock can be trusted, so nothing else was looked at");
+	assert_null(strstr(output, "-y repairs"));
+	assert_int_equal(run("-y", image, NULL, NULL), 4);
+	assert_said("not repaired: no superblock can be trusted");
+}
+
 /* One reactor, several, and through the block-device layer: the same lines in the same order, and nothing is written. */
 static void test_reactors_say_the_same(void **state)
 {
@@ -355,6 +368,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_lock_that_goes_away_is_waited_for),
 		cmocka_unit_test(test_wrong_usage_exits_16),
 		cmocka_unit_test(test_superblock_copy_can_be_named),
+		cmocka_unit_test(test_image_that_was_cut_off_is_called_so),
 		cmocka_unit_test(test_reactors_say_the_same),
 		cmocka_unit_test(test_every_superblock_copy_is_enough),
 		cmocka_unit_test(test_a_killed_repair_is_taken_up),
