@@ -216,12 +216,12 @@ static int unmount_and_wait(const char *directory, const struct flags *flags)
 	int err;
 
 	if (!mount_at(directory, &found))
-		return found.unknown ? fail(MOUNT_EXIT_SYSTEM, directory, no_memory) :
+		return found.unknown ? fail(MOUNT_EXIT_FAILED, directory, no_memory) :
 			fail(MOUNT_EXIT_FAILED, directory, "no lanefs is mounted there");
 	server = ask_server(directory);
 	/* Without its daemon's word this would return before the image is clean. */
 	if (server.pid == -ENOMEM && !(flags->how & UNMOUNT_LAZY))
-		return fail(MOUNT_EXIT_SYSTEM, directory, no_memory);
+		return fail(MOUNT_EXIT_FAILED, directory, no_memory);
 	if (server.waiting && !(flags->how & UNMOUNT_LAZY))
 		return unmount_waiting(directory, server.pid, server.pidfd);
 	err = unmount_at(directory, flags->how);
