@@ -14,7 +14,7 @@ import memory_test  # noqa: E402
 from lanefs_test import BUILD, FSCK, LANEFS, MOUNT, UMOUNT, Image, Skip, alive, case, equal, main, note, run, wait_for  # noqa: E402
 from memory_test import Case, Wrong  # noqa: E402
 
-EVERY = int(os.environ.get('LANEFS_MEMORY_EVERY', '25'))
+EVERY = int(os.environ.get('LANEFS_MEMORY_EVERY', '40'))
 LIBRARY = f'{BUILD}/tests/unit/lanefs_test_fail_memory.so'
 
 
