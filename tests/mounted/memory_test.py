@@ -18,8 +18,14 @@ EVERY = int(os.environ.get('LANEFS_MEMORY_EVERY', '40'))
 LIBRARY = f'{BUILD}/tests/unit/lanefs_test_fail_memory.so'
 
 
+def with_sanitizer():
+    with open(MOUNT, 'rb') as program:
+        content = program.read()
+    return b'__asan_init' in content or b'__tsan_init' in content
+
+
 def sweep(name, words, good, failed, before=None, after=None):
-    if not os.path.exists(LIBRARY):
+    if with_sanitizer() or not os.path.exists(LIBRARY):
         raise Skip('the build has sanitizers, before which no library can be loaded')
     memory_test.arguments = argparse.Namespace(build=BUILD, library=LIBRARY, every=EVERY)
     words = [os.path.relpath(words[0], BUILD), *words[1:]]
