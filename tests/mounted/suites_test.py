@@ -163,7 +163,8 @@ class Postgres:
     def start(self):
         with open(f'{work_dir()}/postgres.log', 'a') as log:
             self.process = subprocess.Popen(
-                [f'{self.bin}/postgres', '-D', self.data, '-k', self.sockets, '-c', 'listen_addresses='], stdout=log, stderr=log,
+                [f'{self.bin}/postgres', '-D', self.data, '-k', self.sockets, '-c', 'listen_addresses=',
+                 '-c', 'dynamic_shared_memory_type=mmap'], stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, env={'LC_ALL': 'C'}, **self.user)
         wait_for(lambda: self.process.poll() is None and self.run('pg_isready', '-q', check=False).returncode == 0,
                  'ready: PostgreSQL', 60)
