@@ -13,7 +13,7 @@ import sys
 
 CMOCKA = re.compile(r'^\[\s*(OK|FAILED|SKIPPED)\s*\] (\w+)$', re.M)
 TAP = re.compile(r'^(not ok|ok)\b\s*\d*\s*-?\s*(.*?)\s*$', re.M)
-WHY_LINES, WHY_COLUMNS = 14, 200
+WHY_LINES, WHY_COLUMNS = 10, 200
 FAILED_RESULTS = ('FAIL', 'ERROR', 'TIMEOUT', 'INTERRUPT', 'UNEXPECTEDPASS')
 
 
@@ -49,11 +49,11 @@ def print_why(entry, case=None):
             if not line.startswith('#'):
                 break
             said.append(line)
-    if not said:
-        said = (errors or output)[-WHY_LINES:]
-    if len(said) > WHY_LINES:
-        said = said[:WHY_LINES // 2] + ['...'] + said[-WHY_LINES // 2:]
-    for line in said:
+    if not said:  # cmocka names errors where they happen; else the end tells most
+        lines = errors or output
+        first = [number for number, line in enumerate(lines) if line.startswith('[  ERROR')]
+        said = lines[first[0]:] if first else lines[-WHY_LINES:]
+    for line in said[:WHY_LINES]:
         print(f'WHY  {line[:WHY_COLUMNS]}')
 
 
