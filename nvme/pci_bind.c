@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "reactor/printable.h"
+
 #define DRIVER_VFIO "vfio-pci"
 #define DRIVER_UIO "uio_pci_generic"
 #define DRIVER_KERNEL "nvme"
@@ -45,6 +47,7 @@ static int PRINTF_LIKE(3, 4) refuse(struct move *move, int err, const char *form
 	if (move->message_size > 0)
 		vsnprintf(move->message, move->message_size, format, arguments);
 	va_end(arguments);
+	text_make_printable(move->message, move->message_size > 0 ? strlen(move->message) : 0);
 	return err;
 }
 

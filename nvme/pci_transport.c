@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "reactor/bar_guard.h"
+#include "reactor/printable.h"
 
 enum { POLL_NS = 1000000, CAP_TO_UNIT_MS = 500, CLASS_SHIFT = 8 };
 
@@ -25,6 +26,7 @@ int pci_refuse(const struct pci_message *message, int err, const char *format, .
 	va_start(arguments, format);
 	vsnprintf(message->text + length, message->size - (size_t)length, format, arguments);
 	va_end(arguments);
+	text_make_printable(message->text, strlen(message->text));
 	return err;
 }
 

@@ -8,6 +8,7 @@
  *
  * Covers: control/status.c control/stats.c control/prometheus.c control/histogram.c control/top_view.c
  *   control/top_table.c control/device.c control/ask.c fs/daemon/rpc_client.c
+ * Runs: 8000
  */
 #include <errno.h>
 #include <locale.h>

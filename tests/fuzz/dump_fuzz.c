@@ -4,6 +4,7 @@
  * number). The image is the device: nothing is opened. Whatever stands there, the dump ends, and what it prints holds nothing
  * that could disturb a terminal.
  * Covers: mkfs/dump*.c
+ * Runs: 3000
  */
 #include <errno.h>
 #include <string.h>

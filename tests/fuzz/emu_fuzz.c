@@ -10,6 +10,7 @@
  * Covers: nvme/emu.c nvme/emu_admin.c nvme/emu_cache.c nvme/emu_cached_io.c nvme/emu_command.c nvme/emu_dma.c
  *   nvme/emu_identify.c nvme/emu_io.c nvme/emu_log.c nvme/emu_port.c nvme/emu_queue.c nvme/emu_registers.c nvme/emu_rules.c
  * Length: 2048
+ * Runs: 1500
  */
 #define EMU_BENCH_SMALL
 #include "tests/unit/emu_bench.c"

@@ -9,6 +9,7 @@
  * without damage then.
  * Covers: mkfs/fsck.c mkfs/fsck_super.c mkfs/fsck_journal.c mkfs/fsck_ag.c mkfs/fsck_map.c mkfs/fsck_inode.c mkfs/fsck_tree.c
  *   mkfs/fsck_xattr.c mkfs/fsck_dir.c mkfs/fsck_links.c mkfs/repair*.c
+ * Runs: 400
  */
 #include <errno.h>
 #include <pthread.h>

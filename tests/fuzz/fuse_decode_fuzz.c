@@ -6,6 +6,7 @@
  * half of the cases, since nothing else gets far. The message lies in memory of exactly its size.
  *
  * Covers: fs/fuse/front_decode.c
+ * Runs: 1000000
  */
 #include <stdlib.h>
 

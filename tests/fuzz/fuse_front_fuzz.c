@@ -10,6 +10,7 @@
  *   fs/fuse/front_dev_answer.c fs/fuse/front_dev_spare.c fs/fuse/front_dispatch.c fs/fuse/front_hold.c fs/fuse/front_ioctl.c
  *   fs/fuse/front_names.c fs/fuse/front_negotiate.c fs/fuse/front_payload.c fs/fuse/fuse_front.c
  * Length: 1500
+ * Runs: 400
  */
 #include "tests/fuzz/fuzz_fuse.h"
 

@@ -9,6 +9,7 @@
  *
  * Covers: fs/fuse/front_ring.c fs/fuse/front_decode.c fs/fuse/front_dispatch.c fs/fuse/front_negotiate.c fs/fuse/fuse_front.c
  * Length: 1500
+ * Runs: 250
  */
 #include <errno.h>
 #include <stdio.h>

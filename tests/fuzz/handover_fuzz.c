@@ -6,6 +6,7 @@
  *
  * Covers: fs/daemon/handover_state.c fs/daemon/handover_wire.c
  * Length: 1024
+ * Runs: 100000
  */
 #include <errno.h>
 #include <fcntl.h>

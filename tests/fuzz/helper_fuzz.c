@@ -10,6 +10,7 @@
  *
  * Covers: fs/daemon/helper.c fs/daemon/helper_work.c nvme/pci_bind.c
  * Length: 1024
+ * Runs: 8000
  */
 #define FUSE_USE_VERSION 35
 #include <errno.h>

@@ -5,6 +5,7 @@
  * The two must agree: where a mount refuses the journal the checker has findings; where it takes it, the checker finds
  * nothing about the journal; and where the checker finds nothing at all, the repair writes home what the mount saw.
  * Covers: fs/journal_replay.c fs/verify*.c mkfs/fsck_journal.c mkfs/fsck_super.c mkfs/repair_start.c
+ * Runs: 2000
  */
 #include <errno.h>
 #include <string.h>

@@ -8,6 +8,7 @@
  *
  * Covers: reactor/uevent.c nvme/pci.c nvme/pci_users.c fs/xattr_acl.c
  * Length: 1024
+ * Runs: 5000
  */
 #include <stdio.h>
 

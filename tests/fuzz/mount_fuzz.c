@@ -7,6 +7,7 @@
  * image without patches stays free of damage.
  * Covers: fs/alloc*.c fs/attr*.c fs/cache.c fs/dir*.c fs/discard.c fs/file*.c fs/freespace.c fs/fs.c fs/inode*.c fs/journal*.c
  *   fs/map*.c fs/mount.c fs/namei*.c fs/op.c fs/orphan.c fs/reap.c fs/tree*.c fs/tx.c fs/verify*.c fs/xattr*.c
+ * Runs: 800
  */
 #include <string.h>
 #include <sys/mman.h>

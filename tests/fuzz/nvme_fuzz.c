@@ -9,6 +9,7 @@
  * Covers: nvme/admin.c nvme/ctrlr.c nvme/event.c nvme/init.c nvme/namespace.c nvme/prp.c nvme/qpair.c nvme/qpair_time.c
  *   nvme/release.c nvme/status.c
  * Length: 1024
+ * Runs: 500
  */
 #include <stdio.h>
 

@@ -9,6 +9,7 @@
  * Covers: fs/daemon/options.c fs/daemon/options_config.c fs/daemon/options_paths.c blockdev/nvme_target.c
  *   nvme/emu_options.c nvme/emu_rule_text.c mkfs/mkfs_options.c control/arguments.c
  * Length: 1024
+ * Runs: 250000
  */
 #include <fcntl.h>
 #include <getopt.h>

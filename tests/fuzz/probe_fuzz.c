@@ -8,6 +8,7 @@
  *
  * Covers: mkfs/mkfs_probe.c
  * Length: 2048
+ * Runs: 1500
  */
 #include <errno.h>
 #include <sys/mman.h>

@@ -10,6 +10,7 @@
  * Covers: fs/daemon/rpc_server.c fs/daemon/daemon_device_rpc.c fs/daemon/daemon_emu_rpc.c fs/daemon/daemon_space_rpc.c
  *   fs/daemon/daemon_remount.c fs/daemon/daemon_status.c fs/daemon/daemon_stats.c
  * Length: 2048
+ * Runs: 500
  */
 #include <errno.h>
 #include <stdio.h>

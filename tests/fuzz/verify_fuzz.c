@@ -6,6 +6,7 @@
  * checksum that fits is never good; and what is good keeps what the code that uses it goes by: records end where the block
  * says, and fsck's own rules of one record hold.
  * Covers: fs/verify.c fs/verify_inode.c fs/verify_records.c fs/verify_super.c
+ * Runs: 400000
  */
 #include <string.h>
 

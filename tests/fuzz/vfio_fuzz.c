@@ -9,6 +9,7 @@
  *
  * Covers: nvme/vfio.c nvme/vfio_iommu.c nvme/uio.c nvme/pci_transport.c
  * Length: 512
+ * Runs: 6000
  */
 #include <errno.h>
 #include <fcntl.h>
