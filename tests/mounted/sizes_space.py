@@ -121,6 +121,21 @@ def metadata_blocks(directory, size):
     return blocks, len(inode_blocks) if size > SMALL else 0
 
 
+def account_for(directory, missing, count, size, before, what):
+    """Where the space is that so many files got no more: in lists of files to be freed, and in what metadata has taken beyond
+    what it had @before."""
+    left = os.statvfs(directory).f_bavail
+    more, more_inodes = (now - then for now, then in zip(metadata_blocks(directory, size), before))
+    note(f'{what}: {missing} of {count} files got no space; {left} blocks are available, '
+         f'{more} more are of directories, {more_inodes} more of inodes')
+    if missing and left > LEFT_MAX:
+        raise AssertionError(f'{what}: {missing} files got no space with {left} blocks available')
+    if more_inodes * SPARE_SHARE > before[1]:
+        raise AssertionError(f'{what}: {more_inodes} more blocks of inodes than {before[1]}')
+    if missing * (size if size > SMALL else INODE) > REFILL_SLACK + (left + more + more_inodes) * 4096:
+        raise AssertionError(f'{what}: {missing} of {count} files got no space, and it is not to be found')
+
+
 def refill(directory, spill, numbers, size, before, what):
     """All of these get their space again, but for what the lists of files to be freed may have taken meanwhile, and
     metadata beyond what it had @before. A name whose full leaf must be split finds no room while not one block is free,
@@ -139,16 +154,7 @@ def refill(directory, spill, numbers, size, before, what):
                                  f'with {os.statvfs(directory).f_bavail} blocks available')
     if full_leaves:
         note(f'{what}: {full_leaves} names stand where a full leaf cannot be split')
-    left = os.statvfs(directory).f_bavail
-    more, more_inodes = (now - then for now, then in zip(metadata_blocks(directory, size), before))
-    note(f'{what}: {missing} of {len(numbers)} files got no space; {left} blocks are available, '
-         f'{more} more are of directories, {more_inodes} more of inodes')
-    if missing and left > LEFT_MAX:
-        raise AssertionError(f'{what}: {missing} files got no space with {left} blocks available')
-    if more_inodes * SPARE_SHARE > before[1]:
-        raise AssertionError(f'{what}: {more_inodes} more blocks of inodes than {before[1]}')
-    if missing * (size if size > SMALL else INODE) > REFILL_SLACK + (left + more + more_inodes) * 4096:
-        raise AssertionError(f'{what}: {missing} of {len(numbers)} files got no space, and it is not to be found')
+    account_for(directory, missing, len(numbers), size, before, what)
 
 
 def fill_and_refill(image, size, ballast, fixed):
@@ -173,8 +179,7 @@ def fill_and_refill(image, size, ballast, fixed):
     works_when_full(directory, path_of(directory, 0))
     empty(directory, range(1, first))
     again = fill(directory, size, 10 ** 6) - 10 ** 6
-    if again < 0.98 * first:
-        raise AssertionError(f'{first} files at first, only {again} when all were deleted')
+    account_for(directory, first - again, first, size, before, 'after all were deleted')
     empty(directory, range(10 ** 6, 10 ** 6 + again))
     check_image(image, fixed)
 
