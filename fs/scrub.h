@@ -59,7 +59,8 @@ enum {
 	SCRUB_BUFFERS,
 };
 
-/* What is known of an inode block. Written on the AG's owner; left and rooted by the scrub, wherever it is, since it counts names. */
+/* What is known of an inode block. Written on the AG's owner; left and rooted by the scrub, wherever it is, since it counts
+ * names. */
 struct scrub_inodes {
 	uint32_t ag_block;
 	uint16_t touched;               /* by slot: a name came or went since names are counted */
@@ -197,7 +198,8 @@ MAY_WAIT void scrub_names_begin(struct scrub *scrub);
 void scrub_name_seen(struct scrub *scrub, uint64_t ino);
 /* Pass 3, on the AG's owner: a block of its orphan chain, as it is at this moment. */
 void scrub_orphans_seen(struct scrub *scrub, uint32_t ag, const struct orphan_block *block);
-/* Pass 3: an AG's inode maps and counts, and whether each inode had as many names as it has links, or stands in the orphan chain. */
+/* Pass 3: an AG's inode maps and counts, and whether each inode had as many names as it has links, or stands in the orphan
+ * chain. */
 MAY_WAIT int scrub_ag_inodes(struct scrub *scrub, uint32_t ag) MUST_CHECK;
 
 /* ---- scrub_tree.c ---- */

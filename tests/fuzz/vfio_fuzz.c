@@ -42,7 +42,9 @@ enum flag {
 	LITTLE_ROOM = 0x20,             /* for the message */
 	OTHER_ADDRESS = 0x40,           /* the input ends in an address */
 };
-enum device_field { DEVICE_COMMAND, DEVICE_CLASS, DEVICE_CAP, DEVICE_CAP_HIGH, DEVICE_VS, DEVICE_CC, DEVICE_CSTS, DEVICE_SIZE, DEVICE_FIELDS };
+enum device_field {
+	DEVICE_COMMAND, DEVICE_CLASS, DEVICE_CAP, DEVICE_CAP_HIGH, DEVICE_VS, DEVICE_CC, DEVICE_CSTS, DEVICE_SIZE, DEVICE_FIELDS
+};
 enum call_lie { HONEST, LIE_FAILS, LIE_NUMBER, LIE_FIELDS, LIE_COUNT };
 
 static struct fuzz_bytes input;
@@ -223,7 +225,8 @@ int __wrap_usleep(useconds_t how_long) { return 0; }
 static void drive_make(void)
 {
 	static const char *const text[][2] = {{DRIVE "class", "0x010802\n"}, {DRIVE "vendor", "0x8086\n"}, {DRIVE "device", "0x5845\n"},
-		{"sys/bus/pci/devices/0000:00:1f.7/class", "0x020000\n"}, {"proc/self/mountinfo", ""}, {"proc/swaps", ""}, {"translates", "DMA-FQ\n"},
+		{"sys/bus/pci/devices/0000:00:1f.7/class", "0x020000\n"}, {"proc/self/mountinfo", ""},
+		{"proc/swaps", ""}, {"translates", "DMA-FQ\n"},
 		{"identity", "identity\n"}};
 	static char sysfs[128], procfs[128];
 	fuzz_tree_make(&tree);

@@ -133,7 +133,8 @@ static void machine_create(struct storm *storm, uint8_t *memory, bool asynchrono
 static const struct fs_mount_options *mount_options(const struct storm *storm)
 {
 	static struct fs_mount_options options;
-	options = (struct fs_mount_options){.commit_ms = storm->seed % 3 ? 5 : 100, .discard = storm->seed % 2, .sync = storm->seed % 5 == 4};
+	options = (struct fs_mount_options){.commit_ms = storm->seed % 3 ? 5 : 100, .discard = storm->seed % 2,
+		.sync = storm->seed % 5 == 4};
 	return &options;
 }
 
@@ -209,7 +210,8 @@ static void judge_errors(const struct storm *storm)
 		if (client->hurt && !fault_error_fits(&storm->rule, &storm->state, client->hurt))
 			complain(storm, "client %u was answered %d, which has nothing to do with what failed", i, client->hurt);
 	}
-	if (!fault_error_fits(&storm->rule, &storm->state, storm->sync) || !fault_error_fits(&storm->rule, &storm->state, storm->checkpoint))
+	if (!fault_error_fits(&storm->rule, &storm->state, storm->sync) ||
+		!fault_error_fits(&storm->rule, &storm->state, storm->checkpoint))
 		complain(storm, "errors that have nothing to do with what failed");
 }
 
@@ -234,7 +236,8 @@ static void judge(struct storm *storm)
 	const int stopped = storm->errors.earlier ? 0 : storm->errors.error;
 	if (stopped && !sim_on(&storm->machine.sim, FS_ROOT_INODE, sync_here, storm->machine.sim.fs))
 		complain(storm, "a stopped filesystem syncs");
-	if (!stopped && rule->source != FAULT_MEMORY && rule->source != IO_READ && !storm->state.removed && (storm->sync || storm->checkpoint))
+	if (!stopped && rule->source != FAULT_MEMORY && rule->source != IO_READ && !storm->state.removed &&
+		(storm->sync || storm->checkpoint))
 		complain(storm, "syncing fails, and the filesystem has not stopped");
 }
 

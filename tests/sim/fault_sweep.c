@@ -147,7 +147,8 @@ static void no_log(enum log_level level, const char *line, void *arg) {}
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"owners", required_argument, NULL, 'o'}, {"permille", required_argument, NULL, 'p'},
-		{"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'n'}, {"source", required_argument, NULL, 'f'}, {"case", required_argument, NULL, 'c'},
+		{"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'n'},
+		{"source", required_argument, NULL, 'f'}, {"case", required_argument, NULL, 'c'},
 		{"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
 	static struct sweep sweep = {.owners = 1, .permille = 1000, .seed = 1};
 	sweep.program = argv[0];

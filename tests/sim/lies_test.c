@@ -101,7 +101,10 @@ static uint64_t block_of(uint64_t ino)
 	return ag_first_block(super, ino_ag(place)) + ino_ag_block(place);
 }
 
-static struct disk_inode *inode_on_disk(uint64_t ino) { return &((struct inode_block *)block_at(block_of(ino)))->inode[ino_slot(ino)]; }
+static struct disk_inode *inode_on_disk(uint64_t ino)
+{
+	return &((struct inode_block *)block_at(block_of(ino)))->inode[ino_slot(ino)];
+}
 
 /* The blocks of a type of an owner, in the order of the device. */
 static unsigned blocks_of(enum block_type type, uint64_t owner, uint64_t *out, unsigned max)

@@ -37,7 +37,8 @@ def main():
         image, damaged = f'{folder}/image', f'{folder}/damaged'
         cases = [({0}, 'mkfs/mkfs.lanefs', image), ({0}, 'mkfs/fsck.lanefs', '-n', image), ({0}, 'control/lanefs', 'dump', image),
                  ({0, 3}, 'control/lanefs', 'status'), ({0, 1}, 'control/lanefs', 'devices'),
-                 ({1}, 'mkfs/fsck.lanefs', '-y', damaged), ({0}, 'mkfs/fsck.lanefs', '-n', damaged), ({4, 8}, 'mkfs/fsck.lanefs', '-p', '/dev/null')]
+                 ({1}, 'mkfs/fsck.lanefs', '-y', damaged), ({0}, 'mkfs/fsck.lanefs', '-n', damaged),
+                 ({4, 8}, 'mkfs/fsck.lanefs', '-p', '/dev/null')]
         print(f'1..{len(cases)}')
         with open(image, 'wb') as file:
             file.truncate(128 << 20)

@@ -34,7 +34,8 @@ class Load:
         with open(self.output, 'w') as output:
             self.exerciser = subprocess.Popen(
                 [f'{BUILD}/tests/mounted/random/data_exerciser', '--workers', '1', '--files', '2', '--direct-align', '1',
-                 '--no-mmap', '--seconds', '600', f'{volume.top()}/data'], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=work_dir())
+                 '--no-mmap', '--seconds', '600', f'{volume.top()}/data'], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=work_dir())
         self.writer = Writer(f'{volume.top()}/writer')
         self.writer.start()
 
