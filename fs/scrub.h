@@ -35,10 +35,11 @@
  * - A way to the root that turns in a circle is walked again while no directory can change its parent; it counts when its first
  *   one was not made or moved meanwhile, for then none above can have been removed.
  *
- * What it may miss: the links of an inode that got, lost or changed a name while names were counted, and of one made in a new inode
- * block since its group was read; the links and entries of a directory that changed between two stretches (its own nlink, its
- * count); names that are missing, and blocks that belong to nobody, when something could not be read, for that may be what is
- * missing; what is in a group that came while it ran. The next scrub sees that.
+ * What it may miss: the links of an inode that got, lost or changed a name while names were counted, and of one made in a new
+ * inode block since its group was read; a link count that is wrong by a multiple of 65,536; the links and entries of a directory
+ * that changed between two stretches (its own nlink, its count); names that are missing, and blocks that belong to nobody, when
+ * something could not be read, for that may be what is missing; what is in a group that came while it ran. The next scrub sees
+ * that.
  */
 #ifndef LANEFS_FS_SCRUB_H
 #define LANEFS_FS_SCRUB_H

@@ -235,9 +235,12 @@ static MAY_WAIT int name_find(struct scrub *scrub, const struct scrub_inodes *in
 	const uint32_t links = le32_get(inode->disk.nlink);
 	const bool directory = inode_is_dir(inode);
 	inode_put(inode);
-	if (touched || (seen < wanted && scrub->incomplete))
+	const bool many = links > INT16_MAX; /* how many are missing, or too many, does not fit */
+	if (touched || ((many || seen < wanted) && scrub->incomplete))
 		return 0;
-	if (!seen)
+	if (many)
+		scrub_find(scrub, ino, 0, "nlink is %u, but it has another number of names", links);
+	else if (!seen)
 		scrub_find(scrub, ino, 0, "nlink is %u, but no name leads to it", links);
 	else if (directory)
 		scrub_find(scrub, ino, 0, "a directory with %u names", seen);

@@ -204,6 +204,7 @@ static void links_set(const struct machine *machine, uint64_t ino, uint32_t link
 }
 
 static void one_link_more(struct machine *machine) { links_set(machine, scrubbed.linked, 3); }
+static void many_links(struct machine *machine) { links_set(machine, scrubbed.linked, 70000); }
 static void no_links(struct machine *machine) { links_set(machine, scrubbed.linked, 0); }
 static void one_directory_more(struct machine *machine) { links_set(machine, scrubbed.outer, 4); }
 static void root_with_more(struct machine *machine) { links_set(machine, ROOT, 9999); }
@@ -239,6 +240,7 @@ static void circle(struct machine *machine) { parent_set(machine, scrubbed.outer
 static void test_links_that_lie_are_found(void **state)
 {
 	lie_is_found(one_link_more, "nlink is 3, but it has 2 names");
+	lie_is_found(many_links, "nlink is 70000, but it has another number of names");
 	lie_is_found(no_links, "nlink is 0, but it has 2 names");
 	lie_is_found(one_directory_more, "nlink is 4, but it has 1 directories");
 	lie_is_found(root_with_more, "inode 1: nlink is 9999");
