@@ -2,7 +2,13 @@
 #include "tests/sim/fault_rule.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "reactor/log.h"
 
 #define REMOVAL_NS (5 * NS_PER_SEC)
 
@@ -121,3 +127,42 @@ const char *fault_judge_stop(const struct fault_rule *rule, const struct fault_s
 		return "the error is not shown";
 	return NULL;
 }
+
+/* ---- a program that goes from case to case ---- */
+
+enum { CASE_SECONDS_MAX = 60 };
+
+static const char *case_program;
+static char case_line[400];
+
+static void no_log(enum log_level level, const char *line, void *arg) {}
+
+static void died(int number)
+{
+	static const char late[] = "the case does not end\n";
+	signal(SIGABRT, SIG_DFL);
+	signal(number, SIG_DFL);
+	if (number == SIGALRM && write(STDERR_FILENO, late, sizeof(late) - 1) < 0)
+		abort();
+	if (write(STDERR_FILENO, case_line, strlen(case_line)) < 0)
+		abort();
+	raise(number == SIGALRM ? SIGABRT : number);
+}
+
+void fault_program_begin(const char *program)
+{
+	static const int ends[] = {SIGABRT, SIGSEGV, SIGALRM, SIGTERM};
+	case_program = program;
+	if (!getenv("LANEFS_LOG"))
+		log_set_sink(no_log, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(ends); i++)
+		signal(ends[i], died);
+}
+
+void fault_case_begin(const char *text)
+{
+	snprintf(case_line, sizeof(case_line), "repeat with: %s --case %s\n", case_program, text);
+	alarm(CASE_SECONDS_MAX);
+}
+
+void fault_program_end(void) { alarm(0); }

@@ -45,6 +45,13 @@ bool fault_error_fits(const struct fault_rule *rule, const struct fault_state *s
 const char *fault_judge_stop(const struct fault_rule *rule, const struct fault_state *state, const struct fs_errors *errors,
 	bool careful);
 
+/* ---- a program that goes from case to case ---- */
+/* There is no log but with LANEFS_LOG, and whatever ends the program tells how the case at work is repeated. */
+void fault_program_begin(const char *program);
+/* @text: of its --case. It may take a minute by the clock; fault_program_end: nothing more will be at work. */
+void fault_case_begin(const char *text);
+void fault_program_end(void);
+
 /* ---- memory ---- */
 /* From now on allocations are counted, and number @fail_at (from 0) fails, or all from that one on. */
 void fault_memory_begin(uint64_t fail_at, bool always);

@@ -15,14 +15,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "reactor/log.h"
 #include "reactor/memory.h"
 #include "tests/sim/accounts.h"
 #include "tests/sim/calls.h"
@@ -30,14 +27,14 @@
 #include "tests/sim/cut.h"
 #include "tests/sim/fault_rule.h"
 
-enum { CLIENTS = 4, OPS_BEFORE = 60, OPS = 40, STORM_BYTES = 12 << 20, STORM_AG_BYTES = 1 << 20, CASE_SECONDS_MAX = 60 };
+enum { CLIENTS = 4, OPS_BEFORE = 60, OPS = 40, STORM_BYTES = 12 << 20, STORM_AG_BYTES = 1 << 20 };
 static const struct fault_rule fault_none = {.skip = UINT64_MAX};
 
 struct storm {
 	/* what is asked for */
 	unsigned owners, seeds;
 	uint64_t seed, cases;
-	const char *only, *program;
+	const char *only;
 	bool quiet;
 	/* of a seed */
 	uint8_t *image;                 /* after the first batch, clean */
@@ -59,8 +56,6 @@ struct storm {
 	/* results */
 	uint64_t tried, stopped, removed, hurts, recorded, hits;
 };
-
-static char case_line[400];
 
 static void complain(const struct storm *storm, const char *format, ...) PRINTF_LIKE(2, 3) __attribute__((noreturn));
 static void complain(const struct storm *storm, const char *format, ...)
@@ -397,8 +392,7 @@ static void case_announce(struct storm *storm)
 	char rule[100];
 	fault_rule_text(&storm->rule, rule, sizeof(rule));
 	snprintf(storm->text, sizeof(storm->text), "%" PRIu64 "/%s/%s/%u", storm->seed, rule, fault_end_names[storm->end], storm->owners);
-	snprintf(case_line, sizeof(case_line), "repeat with: %s --case %s\n", storm->program, storm->text);
-	alarm(CASE_SECONDS_MAX);
+	fault_case_begin(storm->text);
 }
 
 /* One of all that there are, each source as often as the others. */
@@ -467,23 +461,11 @@ static void seed_run(struct storm *storm)
 			storm->counts[IO_UNMAP], storm->counts[FAULT_MEMORY]);
 }
 
-static void died(int number)
-{
-	signal(SIGABRT, SIG_DFL);
-	signal(number, SIG_DFL);
-	if (write(STDERR_FILENO, case_line, strlen(case_line)) < 0)
-		abort();
-	raise(number == SIGALRM ? SIGABRT : number);
-}
-
-static void no_log(enum log_level level, const char *line, void *arg) {}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"owners", 1, NULL, 'o'}, {"seed", 1, NULL, 's'}, {"seeds", 1, NULL, 'n'},
 		{"cases", 1, NULL, 'k'}, {"case", 1, NULL, 'c'}, {"quiet", 0, NULL, 'q'}, {NULL, 0, NULL, 0}};
 	static struct storm storm = {.owners = 1, .seed = 1, .seeds = 1, .cases = 100};
-	storm.program = argv[0];
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
 		switch (option) {
 		case 'o': storm.owners = (unsigned)strtoul(optarg, NULL, 0); break;
@@ -494,11 +476,7 @@ int main(int argc, char **argv)
 		case 'q': storm.quiet = true; break;
 		default: return 2;
 		}
-	if (!getenv("LANEFS_LOG"))
-		log_set_sink(no_log, NULL);
-	signal(SIGABRT, died);
-	signal(SIGSEGV, died);
-	signal(SIGALRM, died);
+	fault_program_begin(argv[0]);
 	storm.image = image_map();
 	storm.found = malloc(sizeof(*storm.found));
 	for (unsigned i = 0; i < CLIENTS; i++) {
@@ -508,7 +486,7 @@ int main(int argc, char **argv)
 	}
 	for (unsigned i = 0; i < storm.seeds; i++, storm.seed++)
 		seed_run(&storm);
-	alarm(0);
+	fault_program_end();
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		client_destroy(storm.during[i]);
 		free(storm.during[i]);

@@ -9,21 +9,17 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "reactor/log.h"
 #include "tests/sim/fault_ops.h"
 
-enum { CASE_SECONDS_MAX = 60 };
 
 struct sweep {
 	unsigned owners;
 	uint64_t permille, seed, number; /* number: of cases that there are */
-	const char *op, *source, *only, *program;
+	const char *op, *source, *only;
 	bool quiet;
 	struct fault_image images[2];   /* clean, dirty */
 	struct fault_counts counts;
@@ -41,26 +37,11 @@ const struct fault_op *fault_op_get(unsigned index)
 
 /* ---- telling which case it was ---- */
 
-static char case_line[400];
-
-static void died(int number)
-{
-	static const char late[] = "the case does not end\n";
-	signal(SIGABRT, SIG_DFL);
-	signal(number, SIG_DFL);
-	if (number == SIGALRM && write(STDERR_FILENO, late, sizeof(late) - 1) < 0)
-		abort();
-	if (write(STDERR_FILENO, case_line, strlen(case_line)) < 0)
-		abort();
-	raise(number == SIGALRM ? SIGABRT : number);
-}
-
-static void case_announce(const struct sweep *sweep, const struct fault_case *c)
+static void case_announce(const struct fault_case *c)
 {
 	char text[200];
 	fault_case_text(c, text, sizeof(text));
-	snprintf(case_line, sizeof(case_line), "repeat with: %s --case %s\n", sweep->program, text);
-	alarm(CASE_SECONDS_MAX);
+	fault_case_begin(text);
 }
 
 /* ---- the cases ---- */
@@ -74,7 +55,7 @@ static void run_case(struct sweep *sweep, struct fault_case *c, const struct fau
 		for (c->end = 0; c->end < END_COUNT; c->end++) {
 			char text[200];
 			fault_case_text(c, text, sizeof(text));
-			case_announce(sweep, c);
+			case_announce(c);
 			if (strcmp(text, sweep->only) == 0)
 				fault_case_run(c, profile, &sweep->counts);
 		}
@@ -83,7 +64,7 @@ static void run_case(struct sweep *sweep, struct fault_case *c, const struct fau
 	}
 	if (sim_rand(&random) % 1000 >= sweep->permille)
 		return;
-	case_announce(sweep, c);
+	case_announce(c);
 	fault_case_run(c, profile, &sweep->counts);
 }
 
@@ -109,7 +90,7 @@ static void run_op(struct sweep *sweep, const struct fault_op *op)
 		c.rule.kind = 0;
 		if (sweep->source && strcmp(sweep->source, fault_source_names[c.rule.source]) != 0)
 			continue;
-		case_announce(sweep, &c);
+		case_announce(&c);
 		fault_profile_make(&c, &profile);
 		*(c.rule.source == FAULT_MEMORY ? &sweep->allocations : &sweep->places) += profile.counts[c.rule.source];
 		for (c.rule.skip = 0; c.rule.skip < profile.counts[c.rule.source]; c.rule.skip++)
@@ -137,12 +118,10 @@ static void run_all(struct sweep *sweep)
 			printf("%-22s %6" PRIu64 " cases %6.2f s\n", op->name, sweep->counts.cases - before,
 				(double)(clock() - start) / CLOCKS_PER_SEC);
 	}
-	alarm(0);
+	fault_program_end();
 	for (unsigned i = 0; i < 2; i++)
 		fault_image_free(&sweep->images[i]);
 }
-
-static void no_log(enum log_level level, const char *line, void *arg) {}
 
 int main(int argc, char **argv)
 {
@@ -151,7 +130,6 @@ int main(int argc, char **argv)
 		{"source", required_argument, NULL, 'f'}, {"case", required_argument, NULL, 'c'},
 		{"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
 	static struct sweep sweep = {.owners = 1, .permille = 1000, .seed = 1};
-	sweep.program = argv[0];
 	for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
 		switch (option) {
 		case 'o': sweep.owners = (unsigned)strtoul(optarg, NULL, 0); break;
@@ -166,12 +144,7 @@ int main(int argc, char **argv)
 		case 'q': sweep.quiet = true; break;
 		default: return 2;
 		}
-	if (!getenv("LANEFS_LOG"))
-		log_set_sink(no_log, NULL);
-	signal(SIGABRT, died);
-	signal(SIGSEGV, died);
-	signal(SIGALRM, died);
-	signal(SIGTERM, died);
+	fault_program_begin(argv[0]);
 	run_all(&sweep);
 	const struct fault_counts *counts = &sweep.counts;
 	printf("%" PRIu64 " cases of %" PRIu64 ": %u operations, %" PRIu64 " I/Os, %" PRIu64 " allocations, owners %u; %" PRIu64 " operations failed, %" PRIu64
